@@ -1,0 +1,2 @@
+//! The binary `rais`.
+fn main() {}
