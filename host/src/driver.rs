@@ -1,0 +1,137 @@
+//! The contract between a host's agent and whatever holds service addresses for it.
+//!
+//! Three verbs, all blocking and all idempotent, because the agent derives its work anew from the
+//! replicated state each time and repeats whatever it can't see done. The epoch rides along as the
+//! fencing token: what is held says under which assignment it is held.
+//!
+//! A driver never looks at leases. Whoever calls it has checked the deadline before and checks it
+//! again after; the gate in the kernel, where there is one, covers the time in between.
+
+use std::io;
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+/// A service address and where on this host it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAddress {
+    /// The address that clients reach.
+    pub ip: IpAddr,
+    /// Length of the network prefix in bits: 0..=32 for v4, 0..=128 for v6.
+    pub prefix_len: u8,
+    /// Name of the interface that carries it, such as `eth0`.
+    pub interface: String,
+}
+
+/// An address that this host holds now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The address.
+    pub ip: IpAddr,
+    /// The epoch of the assignment under which it is held.
+    pub epoch: u64,
+}
+
+/// What stops packets for an address when its lease ends, even if the daemon can't.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Gate {
+    /// Nothing does: the promise of one holder then rests on the daemon alone.
+    None {
+        /// Why there is no gate, for `rais status` and the log.
+        reason: &'static str,
+    },
+}
+
+/// Holds and lets go of service addresses on this host. Blocking: call it on its own thread.
+pub trait AddressDriver: Send {
+    /// Makes this host answer for `address` under `epoch`.
+    ///
+    /// An address that is already held keeps its connections and takes the newer epoch.
+    ///
+    /// # Errors
+    /// [`DriverError::AcquireFailed`]; the address is then not held, or still held as before.
+    fn acquire(&mut self, address: ServiceAddress, epoch: u64) -> Result<(), DriverError>;
+
+    /// Makes this host stop answering for `ip`: on return nothing answers any more, and
+    /// connections that were established are closed. An address that is not held is no error.
+    ///
+    /// # Errors
+    /// [`DriverError::ReleaseFailed`]; the address may then still answer.
+    fn release(&mut self, ip: IpAddr) -> Result<(), DriverError>;
+
+    /// What is held now, as the machine says, not as the driver remembers; in order of address.
+    fn held(&self) -> Vec<Held>;
+
+    /// What keeps the promise when this process can't.
+    fn gate(&self) -> Gate;
+
+    /// A short name for status and logs, such as `loopback`.
+    fn name(&self) -> &'static str;
+}
+
+/// Why a driver did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum DriverError {
+    /// The address could not be taken; the leader tries another host.
+    #[error("cannot acquire {ip}: {cause}")]
+    AcquireFailed {
+        /// The address that was asked for.
+        ip: IpAddr,
+        /// What stood in the way.
+        #[source]
+        cause: AcquireFault,
+    },
+    /// The address could not be let go.
+    #[error("cannot release {ip}: {cause}")]
+    ReleaseFailed {
+        /// The address that was to go.
+        ip: IpAddr,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// What stood in the way of an acquire.
+#[derive(Debug, Error)]
+pub enum AcquireFault {
+    /// Somebody else listens there: the old holder, or a program that is not ours.
+    #[error(
+        "port {port} is in use there: another holder has not let go, or a foreign program listens; see `ss -ltnp`"
+    )]
+    InUse {
+        /// The TCP port that could not be bound.
+        port: u16,
+    },
+    /// The driver holds the address under a newer assignment.
+    #[error("order is stale: held under epoch {held}, the order says {offered}")]
+    StaleEpoch {
+        /// The epoch under which it is held.
+        held: u64,
+        /// The epoch of the order.
+        offered: u64,
+    },
+    /// The driver can't carry such an address.
+    #[error("not an address for the {driver} driver: it takes {takes}")]
+    Unsupported {
+        /// Which driver says so.
+        driver: &'static str,
+        /// What it would take instead.
+        takes: &'static str,
+    },
+    /// The driver holds as many as it can.
+    #[error("{limit} addresses are held already, the most this driver carries")]
+    Full {
+        /// The bound.
+        limit: usize,
+    },
+    /// The system refused.
+    #[error("could not {action}: {source}")]
+    System {
+        /// The step that failed.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
