@@ -1,0 +1,93 @@
+//! The array as a whole: its founding, its leaders, its timing.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use super::Context;
+use crate::{
+    ArrayCommand, Boot, Effect, Happening, Host, HostId, HostState, Incarnation, Rejected, State,
+};
+
+pub(super) fn apply(
+    state: &mut State,
+    command: &ArrayCommand,
+    cx: &mut Context<'_>,
+) -> Result<(), Rejected> {
+    match command {
+        ArrayCommand::Found {
+            array,
+            timing,
+            name,
+            control,
+        } => {
+            if state.array.is_some() {
+                return Err(Rejected::WrongBeginning);
+            }
+            timing
+                .check()
+                .map_err(|unsafe_| Rejected::BadTiming(unsafe_.0))?;
+            state.array = Some(*array);
+            state.timing = *timing;
+            state.timing_index = cx.index;
+            let founder = HostId(1);
+            let host = super::host::newcomer(founder, name, control, cx.index);
+            state.hosts.insert(founder, host);
+            cx.tell(Effect::new(Happening::HostJoined).host(founder));
+            Ok(())
+        }
+        ArrayCommand::Lead { host, term } => {
+            state.host(*host)?;
+            if let Some((_, current)) = state.leader.filter(|(_, current)| current >= term) {
+                return Err(Rejected::Stale {
+                    planned: *term,
+                    current,
+                });
+            }
+            state.leader = Some((*host, *term));
+            cx.tell(Effect::new(Happening::LeaderChanged { term: *term }).host(*host));
+            Ok(())
+        }
+        ArrayCommand::Retime { timing, seen } => {
+            if state.timing != *seen {
+                return Err(Rejected::Stale {
+                    planned: 0,
+                    current: state.timing_index,
+                });
+            }
+            timing
+                .check()
+                .map_err(|unsafe_| Rejected::BadTiming(unsafe_.0))?;
+            // A shorter L must not shorten a wait for a lease that was given under the longer one.
+            state.previous_lease_ms = state.timing.lease_ms;
+            state.timing = *timing;
+            state.timing_index = cx.index;
+            cx.tell(Effect::new(Happening::Retimed));
+            Ok(())
+        }
+    }
+}
+
+impl Host {
+    /// A host as it joins: down until it is heard.
+    pub(super) fn joined(id: HostId, index: u64) -> Self {
+        Self {
+            id,
+            name: "".into(),
+            control: Vec::new(),
+            dns: Vec::new(),
+            observer: false,
+            members: Vec::new(),
+            incarnation: Incarnation(0),
+            boot: Boot(0),
+            state: HostState::Down { index },
+            taken_at: index,
+        }
+    }
+}
+
+/// True when `names` holds no value twice.
+pub(super) fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut values = values;
+    values.all(|value| seen.insert(value))
+}

@@ -1,0 +1,290 @@
+//! A service group's policy: what the array agrees on, declarative (interface.md, group policy).
+//!
+//! Durations are milliseconds unless the name says otherwise. Values are checked by [`Policy::check`]
+//! before they enter the log and again by `apply`, since an old client may send what is refused now.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use serde::{Deserialize, Serialize};
+
+use crate::{GroupName, Rejected};
+
+/// How a host is chosen when neither the preferred host nor a spare decides it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// Fewest addresses held, then lowest utilization, then a recorded random pick.
+    #[default]
+    Balanced,
+    /// A recorded random pick.
+    Random,
+}
+
+/// What happens when the array has no quorum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuorumLoss {
+    /// Leases end, addresses go silent. No dual service ever.
+    #[default]
+    Hold,
+    /// Survivors serve what probing finds unused. Loud, and outside the promise.
+    LastResort,
+}
+
+/// What happens when the preferred host comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rebalance {
+    /// It takes its address back at once.
+    #[default]
+    Prefer,
+    /// The address stays until an operator moves it.
+    Sticky,
+}
+
+/// One test object: is the service on this host well?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestSpec {
+    /// Its name, unique in the group.
+    pub name: String,
+    /// What it does.
+    pub kind: TestKind,
+    /// Time between two runs.
+    pub interval_ms: u64,
+    /// A run that takes longer is ended and counts as failed.
+    pub timeout_ms: u64,
+    /// Passes in a row before the member counts as healthy again.
+    pub rise: u32,
+    /// Failures in a row before the member counts as failed.
+    pub fall: u32,
+}
+
+/// What a test object does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TestKind {
+    /// Runs a program, without a shell; exit code 0 passes.
+    Exec {
+        /// The program and its arguments.
+        command: Vec<String>,
+    },
+    /// Connects.
+    Tcp {
+        /// `host:port`; `{address}` stands for the service address.
+        target: String,
+    },
+    /// Fetches.
+    Http {
+        /// The URL; `{address}` stands for the service address.
+        url: String,
+        /// The status that passes.
+        expect_status: u16,
+        /// Text that the body must contain.
+        expect_body: Option<String>,
+    },
+    /// Asks a name server.
+    Dns {
+        /// `address:port` of the server.
+        server: String,
+        /// The name to ask for.
+        query: String,
+    },
+    /// A process that must live.
+    Process {
+        /// File that holds its process id.
+        pid_file: String,
+    },
+    /// An interface that must have carrier and reach its gateway.
+    Interface {
+        /// The interface's name.
+        name: String,
+        /// Address that must answer, if given.
+        gateway: Option<IpAddr>,
+    },
+}
+
+/// One load object: how much is this host used?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadSpec {
+    /// Its name, unique in the group.
+    pub name: String,
+    /// What it measures.
+    pub kind: LoadKind,
+    /// Time between two samples.
+    pub interval_ms: u64,
+    /// A sample that takes longer is ended and counts as failed.
+    pub timeout_ms: u64,
+}
+
+/// What a load object measures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LoadKind {
+    /// A program that prints `load capacity`.
+    Exec {
+        /// The program and its arguments.
+        command: Vec<String>,
+    },
+    /// Processor time used, from procfs.
+    Cpu,
+    /// Bytes a second of an interface against its speed.
+    Net {
+        /// The interface's name.
+        interface: String,
+    },
+    /// Established TCP connections to the service addresses.
+    Connections {
+        /// As many as the host can bear.
+        capacity: u64,
+    },
+    /// A field of a JSON document.
+    Http {
+        /// The URL.
+        url: String,
+        /// Dotted path of the field.
+        field: String,
+        /// As much as the host can bear.
+        capacity: u64,
+    },
+    /// Pressure stall information.
+    Pressure {
+        /// `cpu`, `io` or `memory`.
+        resource: String,
+    },
+}
+
+/// Programs run when an address is acquired and released.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scripts {
+    /// Run after the address is on the interface.
+    pub acquire: Option<String>,
+    /// Run before the address leaves the interface.
+    pub release: Option<String>,
+    /// A script that runs longer is ended.
+    pub timeout_ms: u64,
+}
+
+/// Name servers that follow the zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Servers told of each change.
+    pub notify: Vec<SocketAddr>,
+    /// Addresses that may transfer the zone.
+    pub allow: Vec<IpAddr>,
+    /// Name of the TSIG key to use.
+    pub tsig: Option<String>,
+}
+
+/// Who is told of what happens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traps {
+    /// SNMP managers.
+    pub snmp: Vec<SnmpTarget>,
+    /// URLs that each event is posted to.
+    pub webhook: Vec<String>,
+}
+
+/// One SNMP manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnmpTarget {
+    /// Where it listens.
+    pub target: SocketAddr,
+    /// `2c` or `3`.
+    pub version: String,
+    /// Community of version 2c.
+    pub community: Option<String>,
+}
+
+/// A service group's policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The group.
+    pub name: GroupName,
+    /// Its DNS zone: absolute, lower case, with the final dot.
+    pub zone: String,
+    /// Time to live of every record, in seconds.
+    pub ttl_s: u32,
+    /// The zone never falls below this many addresses by load alone.
+    pub min_addresses: u32,
+    /// A host above this utilization leaves the zone; in units of `scale`.
+    pub high_water: u32,
+    /// A host below this utilization comes back.
+    pub low_water: u32,
+    /// Utilization of a fully used host; 100 to 1000 (seed, DNS thread).
+    pub scale: u32,
+    /// How often the load decides on the zone.
+    pub sample_interval_ms: u64,
+    /// How long an address may be served by another than its preferred host; none = for ever.
+    pub orphan_ttl_ms: Option<u64>,
+    /// Whom to choose.
+    pub placement: Placement,
+    /// What to do without a quorum.
+    pub quorum_loss: QuorumLoss,
+    /// How long without a quorum before `last_resort` begins.
+    pub last_resort_after_ms: u64,
+    /// What to do when the preferred host comes back.
+    pub rebalance: Rebalance,
+    /// Test objects.
+    pub tests: Vec<TestSpec>,
+    /// Load objects.
+    pub loads: Vec<LoadSpec>,
+    /// Programs run at acquire and release.
+    pub scripts: Option<Scripts>,
+    /// Name servers that follow.
+    pub transfer: Option<Transfer>,
+    /// Who is told.
+    pub traps: Option<Traps>,
+}
+
+impl Policy {
+    /// A policy with the defaults of interface.md.
+    #[must_use]
+    pub fn new(name: &str, zone: &str) -> Self {
+        Self {
+            name: name.into(),
+            zone: zone.into(),
+            ttl_s: 5,
+            min_addresses: 1,
+            high_water: 800,
+            low_water: 500,
+            scale: 1000,
+            sample_interval_ms: 1000,
+            orphan_ttl_ms: Some(30 * 24 * 3600 * 1000),
+            placement: Placement::Balanced,
+            quorum_loss: QuorumLoss::Hold,
+            last_resort_after_ms: 5000,
+            rebalance: Rebalance::Prefer,
+            tests: Vec::new(),
+            loads: Vec::new(),
+            scripts: None,
+            transfer: None,
+            traps: None,
+        }
+    }
+
+    /// Refuses what no group can live by. The config parser says the same with line and column.
+    ///
+    /// # Errors
+    /// [`Rejected::BadPolicy`], naming the field.
+    pub fn check(&self) -> Result<(), Rejected> {
+        let rules = [
+            (!self.name.0.is_empty() && self.name.0.len() <= 63, "name"),
+            (
+                self.zone.ends_with('.') && self.zone.len() > 1 && self.zone.len() <= 200,
+                "zone",
+            ),
+            (self.zone.bytes().all(|b| !b.is_ascii_uppercase()), "zone"),
+            (self.ttl_s >= 1 && self.ttl_s <= 86_400, "ttl"),
+            (self.scale >= 100 && self.scale <= 1000, "scale"),
+            (self.low_water < self.high_water, "low_water"),
+            (self.sample_interval_ms >= 100, "sample_interval"),
+            (self.tests.len() <= 256, "test"),
+            (self.loads.len() <= 64, "load"),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, field)) => Err(Rejected::BadPolicy {
+                field: field.into(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
