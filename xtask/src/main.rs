@@ -1,2 +1,44 @@
-//! Chores.
-fn main() {}
+//! Chores of the project, in Rust so that they need nothing but cargo: `cargo xtask CHORE`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask CHORE
+
+  tidy    check the house rules on the tree (docs/testing.md lists them)";
+
+fn main() -> ExitCode {
+    let chores: Vec<String> = std::env::args().skip(1).collect();
+    match chores.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["tidy"] => tidy(),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn tidy() -> ExitCode {
+    match xtask::tidy::check(xtask::root()) {
+        Ok(report) if report.violations.is_empty() => {
+            println!("tidy: {} files, nothing to mend", report.files);
+            ExitCode::SUCCESS
+        }
+        Ok(report) => {
+            for violation in &report.violations {
+                eprintln!("{violation}");
+            }
+            eprintln!("tidy: {} to mend", report.violations.len());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            let root = Path::new(xtask::root()).display();
+            eprintln!("tidy: could not read the tree at {root}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
