@@ -132,7 +132,7 @@ fn apply_policy(
 
 fn delete(state: &mut State, name: &GroupName, cx: &mut Context<'_>) -> Result<(), Rejected> {
     state.group_mut(name)?.deleting = true;
-    let at = state.at;
+    let (at, index) = (state.at, state.index);
     state
         .addresses
         .retain(|_, a| a.group != *name || a.state != AddressState::Unserved);
