@@ -1,2 +1,3 @@
 //! node.
 pub mod pki;
+pub mod config;

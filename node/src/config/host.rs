@@ -1,0 +1,195 @@
+//! The host configuration, `rais.toml`: what is true of this host only.
+//!
+//! Only types and their meaning; `host_read.rs` reads the file and refuses what is wrong with it,
+//! so a [`HostConfig`] that came from [`parse_host`](super::parse_host) needs no second check.
+//! What the array agrees on stands in a group's policy, never here: two hosts could differ.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::prefix::Prefix;
+
+/// Where the admin API listens unless the file says otherwise.
+pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
+
+/// Port of the HTTP responder of the loopback driver unless the file says otherwise.
+pub const DEFAULT_LOOPBACK_HTTP_PORT: u16 = 8077;
+
+/// Everything a daemon has to know of its own host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The host's name: one lower-case DNS label.
+    pub name: String,
+    /// Directory of the daemon's store and certificates; absolute.
+    pub data_dir: PathBuf,
+    /// Control addresses; never empty, the first is the host's id address.
+    pub control: Vec<SocketAddr>,
+    /// Where the HTTPS API, the dashboard and the metrics listen.
+    pub admin: SocketAddr,
+    /// Where the DNS server listens, UDP and TCP; empty: this host serves no DNS.
+    pub dns: Vec<SocketAddr>,
+    /// Votes and serves DNS but never holds a service address.
+    pub observer: bool,
+    /// The groups this host is in; each group at most once.
+    pub members: Vec<MemberConfig>,
+    /// Who puts service addresses on this host.
+    pub driver: Driver,
+    /// What the log looks like.
+    pub log: LogConfig,
+}
+
+/// A host's part in one service group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberConfig {
+    /// The group's name.
+    pub group: String,
+    /// The service addresses that this host brings; none: it is a hot spare.
+    pub preferred: Vec<Prefix>,
+    /// The interface that carries the group's service addresses.
+    pub interface: String,
+}
+
+/// How service addresses get onto this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// The kernel's interfaces, through netlink: the real thing.
+    Netlink,
+    /// Loopback addresses behind a tiny HTTP responder, without root: `rais demo` and tests.
+    Loopback {
+        /// Port on which a held address answers.
+        http_port: u16,
+    },
+}
+
+/// What the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// The least urgent messages that are written.
+    pub level: LogLevel,
+}
+
+/// For whom the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One readable line each.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+/// The least urgent messages that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Somebody must act now.
+    Error,
+    /// Somebody should look today.
+    Warn,
+    /// What the array did.
+    Info,
+    /// Why it did so.
+    Debug,
+    /// Each step, for developers.
+    Trace,
+}
+
+impl LogLevel {
+    /// As the file and tracing's filters spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl LogFormat {
+    /// As the file spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl HostConfig {
+    /// A host in no group, with everything else as a file that doesn't mention it would have it.
+    pub fn new(
+        name: impl Into<String>,
+        data_dir: impl Into<PathBuf>,
+        control: Vec<SocketAddr>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            data_dir: data_dir.into(),
+            control,
+            admin: DEFAULT_ADMIN,
+            dns: Vec::new(),
+            observer: false,
+            members: Vec::new(),
+            driver: Driver::Netlink,
+            log: LogConfig {
+                format: LogFormat::Text,
+                level: LogLevel::Info,
+            },
+        }
+    }
+
+    /// The address by which the array knows this host: the first control address.
+    pub fn id_address(&self) -> Option<SocketAddr> {
+        self.control.first().copied()
+    }
+
+    /// The file that reads back as this value; `rais init` and `rais demo` write it.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        // Writing into a String can't fail, so the results below carry no news.
+        let _ = writeln!(out, "name = {}", quote(&self.name));
+        let _ = writeln!(
+            out,
+            "data_dir = {}",
+            quote(&self.data_dir.to_string_lossy())
+        );
+        if self.observer {
+            let _ = writeln!(out, "observer = true");
+        }
+        if matches!(self.driver, Driver::Loopback { .. }) {
+            let _ = writeln!(out, "driver = \"loopback\"");
+        }
+        let _ = writeln!(out, "\n[control]\nlisten = {}", quote_all(&self.control));
+        let _ = writeln!(out, "\n[admin]\nlisten = \"{}\"", self.admin);
+        let _ = writeln!(out, "\n[dns]\nlisten = {}", quote_all(&self.dns));
+        if let Driver::Loopback { http_port } = self.driver {
+            let _ = writeln!(out, "\n[loopback]\nhttp_port = {http_port}");
+        }
+        let _ = writeln!(
+            out,
+            "\n[log]\nformat = \"{}\"\nlevel = \"{}\"",
+            self.log.format.as_str(),
+            self.log.level.as_str()
+        );
+        for member in &self.members {
+            let _ = writeln!(out, "\n[[member]]\ngroup = {}", quote(&member.group));
+            let _ = writeln!(out, "preferred = {}", quote_all(&member.preferred));
+            let _ = writeln!(out, "interface = {}", quote(&member.interface));
+        }
+        out
+    }
+}
+
+/// `text` as a TOML string.
+pub(crate) fn quote(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// Each item as a TOML string, in one list.
+pub(crate) fn quote_all<T: std::fmt::Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(|item| quote(&item.to_string())).collect();
+    format!("[{}]", items.join(", "))
+}
