@@ -1,1 +1,26 @@
-//! dns.
+//! The DNS face of the array: the zone of each group, answered from the committed state.
+//!
+//! ```text
+//! State -> Zones::project -> swap -> parse -> answer(&Zones, &Query) -> build
+//! ```
+//!
+//! All but [`server`] is pure: no clock, no socket, no randomness. So two nodes with one log
+//! index hold one and the same zone, and a test asks `answer` a question without a network.
+//!
+//! Limits: no zone transfer, NOTIFY, TSIG or DNSSEC yet (they are refused, never guessed at);
+//! no delegation, wildcard or alias: a group's zone has none.
+
+pub mod answer;
+mod draft;
+pub mod name;
+pub mod projection;
+pub mod server;
+pub mod wire;
+pub mod zone;
+pub mod zones;
+
+pub use answer::{Answer, Query, answer};
+pub use server::{BindError, Counters, DnsServer};
+pub use wire::{Handled, Transport, respond};
+pub use zone::{Zone, ZoneError, ZoneInput};
+pub use zones::Zones;
