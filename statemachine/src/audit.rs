@@ -18,10 +18,13 @@ pub struct Violation {
     pub detail: String,
 }
 
+/// A law's name and its checker.
+type Law = (&'static str, fn(&State) -> Vec<String>);
+
 /// Checks every law.
 #[must_use]
 pub fn audit(state: &State) -> Vec<Violation> {
-    let laws: [(&str, fn(&State) -> Vec<String>); 8] = [
+    let laws: [Law; 8] = [
         ("an address belongs to a group", addresses_have_groups),
         ("a holder is a host that is not down", holders_stand),
         (
@@ -43,7 +46,7 @@ pub fn audit(state: &State) -> Vec<Violation> {
             names_are_distinct,
         ),
     ];
-    let broken = |(law, check): (&str, fn(&State) -> Vec<String>)| {
+    let broken = |(law, check): Law| {
         check(state)
             .into_iter()
             .map(move |detail| Violation {

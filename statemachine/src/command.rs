@@ -3,6 +3,7 @@
 //! A command names what its author saw (an epoch, an incarnation, a serial). `apply` refuses it when
 //! that is no longer so: a plan drawn from an old view changes nothing (docs/adr/0003).
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -177,7 +178,7 @@ pub enum GroupCommand {
     /// Creates the group or changes its policy.
     Apply {
         /// The policy.
-        policy: Policy,
+        policy: Box<Policy>,
         /// The generation that the author saw; none when there was no such group.
         seen: Option<u64>,
     },
@@ -295,6 +296,23 @@ pub enum AddressCommand {
         /// By whom.
         to: HostId,
     },
+}
+
+impl AddressCommand {
+    /// The address that it is about.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        match self {
+            Self::Assign { address, .. }
+            | Self::Online { address, .. }
+            | Self::AcquireFailed { address, .. }
+            | Self::Release { address, .. }
+            | Self::Released { address, .. }
+            | Self::Strand { address, .. }
+            | Self::Expire { address, .. }
+            | Self::Move { address, .. } => *address,
+        }
+    }
 }
 
 /// A change to the join tokens.

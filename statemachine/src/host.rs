@@ -62,4 +62,13 @@ impl Host {
     pub fn is_down(&self) -> bool {
         matches!(self.state, HostState::Down { .. })
     }
+
+    /// Index of the entry that fenced it; none when it is not fenced.
+    #[must_use]
+    pub fn fence(&self) -> Option<u64> {
+        match self.state {
+            HostState::Fencing { index } => Some(index),
+            HostState::Up | HostState::Down { .. } => None,
+        }
+    }
 }

@@ -164,10 +164,10 @@ fn any_command() -> impl Strategy<Value = Command> {
             group: "web".into()
         })),
         proptest::option::of(1..60u64).prop_map(|seen| Command::Group(GroupCommand::Apply {
-            policy: Policy {
+            policy: Box::new(Policy {
                 orphan_ttl_ms: Some(40),
                 ..Policy::new("web", "web.example.")
-            },
+            }),
             seen
         })),
         (address(), host(), epoch()).prop_map(move |(address, to, held_under)| Command::Address(

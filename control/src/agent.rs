@@ -1,0 +1,229 @@
+//! The host's own work: what the log says that it should hold, against what it holds.
+//!
+//! Derived anew each time, from nothing: a lost wake-up or a late answer cannot leave a wrong order
+//! behind. Without a valid lease nothing should be held, so a lapsed lease releases everything and
+//! safety needs no peer.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use statemachine::{AddressState, Boot, Epoch, GroupName, HostId, State};
+
+use crate::{GroupReport, HeldPhase, HeldReport, Instant, Report};
+
+/// Work for the driver. Actions on one address are performed in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostAction {
+    /// Put the address on the interface and announce it, unless `deadline` has passed.
+    Acquire {
+        /// Which.
+        address: IpAddr,
+        /// Length of its prefix, in bits.
+        prefix_len: u8,
+        /// Its group.
+        group: GroupName,
+        /// The fencing token.
+        epoch: Epoch,
+        /// End of the lease; checked again right before the address is added.
+        deadline: Instant,
+    },
+    /// Take the address off the interface.
+    Release {
+        /// Which.
+        address: IpAddr,
+        /// Its group.
+        group: GroupName,
+        /// The fencing token it was held under.
+        epoch: Epoch,
+    },
+}
+
+/// What this host's tests and loads say of one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalGroup {
+    /// The tests pass.
+    pub healthy: bool,
+    /// Load, in the unit of `capacity`.
+    pub load: u32,
+    /// Capacity; 0 when nothing measures it.
+    pub capacity: u32,
+}
+
+impl Default for LocalGroup {
+    fn default() -> Self {
+        Self {
+            healthy: true,
+            load: 0,
+            capacity: 0,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    epoch: Epoch,
+    group: GroupName,
+    phase: HeldPhase,
+    began: Instant,
+}
+
+/// What this host holds and is busy with.
+#[derive(Clone, Debug, Default)]
+pub struct Agent {
+    held: BTreeMap<IpAddr, Held>,
+    groups: BTreeMap<GroupName, LocalGroup>,
+}
+
+impl Agent {
+    /// Takes in what the tests and loads of one group say. True when it changed.
+    pub fn measure(&mut self, group: GroupName, measured: LocalGroup) -> bool {
+        self.groups.insert(group, measured) != Some(measured)
+    }
+
+    /// Compares what should be held with what is held. `lease` is the end of a valid lease.
+    pub fn reconcile(
+        &mut self,
+        state: &State,
+        me: HostId,
+        boot: Boot,
+        lease: Option<Instant>,
+        now: Instant,
+    ) -> Vec<HostAction> {
+        let wanted = match lease {
+            Some(deadline) => self
+                .assignment(state, me, boot)
+                .into_iter()
+                .map(|w| (w, deadline))
+                .collect(),
+            None => Vec::new(),
+        };
+        let mut actions = Vec::new();
+        for (ip, held) in &mut self.held {
+            let stays = wanted
+                .iter()
+                .any(|((address, epoch), _)| address == ip && *epoch == held.epoch);
+            if !stays && matches!(held.phase, HeldPhase::Acquiring | HeldPhase::Online { .. }) {
+                held.phase = HeldPhase::Releasing;
+                actions.push(HostAction::Release {
+                    address: *ip,
+                    group: held.group.clone(),
+                    epoch: held.epoch,
+                });
+            }
+        }
+        let kept = |ip: &IpAddr, held: &Held| {
+            let failed = matches!(held.phase, HeldPhase::Failed { .. });
+            !failed
+                || wanted
+                    .iter()
+                    .any(|((address, epoch), _)| address == ip && *epoch == held.epoch)
+        };
+        self.held.retain(|ip, held| kept(ip, held));
+        for ((ip, epoch), deadline) in wanted {
+            let Some(address) = state
+                .addresses
+                .get(&ip)
+                .filter(|_| !self.held.contains_key(&ip))
+            else {
+                continue;
+            };
+            let group = address.group.clone();
+            let phase = HeldPhase::Acquiring;
+            self.held.insert(
+                ip,
+                Held {
+                    epoch,
+                    group: group.clone(),
+                    phase,
+                    began: now,
+                },
+            );
+            let prefix_len = address.prefix_len;
+            actions.push(HostAction::Acquire {
+                address: ip,
+                prefix_len,
+                group,
+                epoch,
+                deadline,
+            });
+        }
+        actions
+    }
+
+    /// What the log says that this start of this host should hold.
+    fn assignment(&self, state: &State, me: HostId, boot: Boot) -> Vec<(IpAddr, Epoch)> {
+        let mine = state
+            .hosts
+            .get(&me)
+            .is_some_and(|host| host.boot == boot && !host.is_down());
+        let healthy = |group: &GroupName| self.groups.get(group).is_none_or(|local| local.healthy);
+        state
+            .held_by(me)
+            .filter(|(_, address)| mine && healthy(&address.group))
+            .filter(|(_, address)| !matches!(address.state, AddressState::Releasing { .. }))
+            .map(|(ip, address)| (ip, address.epoch))
+            .collect()
+    }
+
+    /// An acquire ended. Ignored when the address was told to go meanwhile.
+    pub fn acquired(
+        &mut self,
+        address: IpAddr,
+        epoch: Epoch,
+        result: Result<(), String>,
+        now: Instant,
+    ) {
+        let acquiring =
+            |held: &&mut Held| held.epoch == epoch && held.phase == HeldPhase::Acquiring;
+        if let Some(held) = self.held.get_mut(&address).filter(acquiring) {
+            held.phase = match result {
+                Ok(()) => HeldPhase::Online {
+                    acquire_ms: now.ms_since(held.began),
+                },
+                Err(error) => HeldPhase::Failed { error },
+            };
+        }
+    }
+
+    /// A release ended: the address is off the interface.
+    pub fn released(&mut self, address: IpAddr, epoch: Epoch) {
+        if self
+            .held
+            .get(&address)
+            .is_some_and(|held| held.epoch == epoch)
+        {
+            self.held.remove(&address);
+        }
+    }
+
+    /// What this host says of itself.
+    #[must_use]
+    pub fn report(&self, state: &State, me: HostId) -> Report {
+        let held = self.held.iter().map(|(ip, held)| HeldReport {
+            address: *ip,
+            epoch: held.epoch,
+            phase: held.phase.clone(),
+        });
+        let mine = state
+            .groups
+            .iter()
+            .filter(|(_, group)| group.members.contains_key(&me));
+        let groups = mine.map(|(name, _)| {
+            let LocalGroup {
+                healthy,
+                load,
+                capacity,
+            } = self.groups.get(name).copied().unwrap_or_default();
+            GroupReport {
+                group: name.clone(),
+                healthy,
+                load,
+                capacity,
+            }
+        });
+        Report {
+            held: held.collect(),
+            groups: groups.collect(),
+        }
+    }
+}

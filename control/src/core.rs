@@ -1,0 +1,559 @@
+//! Everything that can wake a host's control, and everything that it then does.
+//!
+//! One actor: heartbeats, leases, promises, the leader's plans and the host's own work share one view
+//! and one `now`, so nothing between them can be half done. Closed enums, so that the whole surface
+//! reads on one screen and the simulator can hold both ends.
+//!
+//! Limits: one plan is in flight at a time; while it is, the next is not drawn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use statemachine::{ArrayCommand, Boot, Command, Epoch, GroupName, HostId, LogTime, State};
+
+use crate::fence::{Moves, Scene};
+use crate::{
+    Agent, Fences, Heartbeat, HostAction, Instant, Lease, LocalGroup, Message, Promises, View,
+    facts, plan,
+};
+
+/// A plan whose answer does not come is given up after this long, in ms; it may still be applied,
+/// and then the next one is refused where it overlaps.
+const PLAN_BOUND_MS: u64 = 3_000;
+/// A host that does not let go is fenced after this long, in ms: the longest release script (5 s by
+/// default) and then some.
+const RELEASE_BOUND_MS: u64 = 15_000;
+
+/// What Raft says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RaftStatus {
+    /// Its term.
+    pub term: u64,
+    /// The leader, where one is known.
+    pub leader: Option<HostId>,
+    /// Whether this host leads.
+    pub am_leader: bool,
+    /// The newest voter sets, committed or not.
+    pub voters: Vec<BTreeSet<HostId>>,
+    /// Index of the entry that set them.
+    pub membership: u64,
+}
+
+/// What happened to this host's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogMark {
+    /// An entry was appended, not yet flushed, that takes something from these hosts.
+    Appended {
+        /// Its index.
+        index: u64,
+        /// Its term.
+        term: u64,
+        /// Whom it fences, declares down or forgets; none for any other entry.
+        taken_from: Vec<HostId>,
+    },
+    /// Everything after `after` was cut off.
+    Truncated {
+        /// The last index that stays.
+        after: u64,
+    },
+    /// Everything up to `index` is on disk.
+    Durable {
+        /// That index.
+        index: u64,
+    },
+}
+
+/// What wakes the control.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time passed.
+    Woke,
+    /// A datagram came, authentic and fresh.
+    Received {
+        /// From whom.
+        from: HostId,
+        /// What it says.
+        message: Message,
+    },
+    /// An entry was applied.
+    Applied {
+        /// The state after it.
+        state: Arc<State>,
+    },
+    /// Raft's standing changed.
+    Raft(RaftStatus),
+    /// The log changed.
+    Log(LogMark),
+    /// A proposal was answered; what it did came before as `Applied`.
+    Proposed {
+        /// Which.
+        id: u64,
+    },
+    /// An acquire ended.
+    Acquired {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        epoch: Epoch,
+        /// How.
+        result: Result<(), String>,
+    },
+    /// A release ended.
+    Released {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        epoch: Epoch,
+    },
+    /// Tests and loads of a group were looked at.
+    Measured {
+        /// Which group.
+        group: GroupName,
+        /// What they say.
+        measured: LocalGroup,
+    },
+}
+
+/// What the control does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a datagram.
+    Send {
+        /// To whom.
+        to: HostId,
+        /// What.
+        message: Message,
+    },
+    /// Propose an entry.
+    Propose {
+        /// Its number, for the answer.
+        id: u64,
+        /// Replicated time.
+        at: LogTime,
+        /// Its commands.
+        commands: Vec<Command>,
+    },
+    /// Work for the driver.
+    Perform(HostAction),
+}
+
+/// A host's control.
+pub struct Core {
+    me: HostId,
+    boot: Boot,
+    state: Arc<State>,
+    raft: RaftStatus,
+    lease: Lease,
+    promises: Promises,
+    view: View,
+    fences: Fences,
+    agent: Agent,
+    terms: BTreeMap<u64, u64>,
+    seq: u64,
+    next_heartbeat: Instant,
+    last_step: Instant,
+    clock: (LogTime, Instant),
+    config_seen: (u64, u64, Instant),
+    in_flight: Option<(u64, Instant)>,
+    proposals: u64,
+    samples: BTreeMap<GroupName, Instant>,
+    dice: u64,
+}
+
+impl Core {
+    /// A host as it starts. `at` is replicated time as far as it is known; `dice` is drawn once.
+    #[must_use]
+    pub fn new(
+        me: HostId,
+        boot: Boot,
+        state: Arc<State>,
+        at: LogTime,
+        dice: u64,
+        now: Instant,
+    ) -> Self {
+        let mut view = View::default();
+        view.look(&state, now);
+        Self {
+            me,
+            boot,
+            config_seen: (state.membership.index, state.timing_index, now),
+            state,
+            raft: RaftStatus::default(),
+            lease: Lease::default(),
+            promises: Promises::new(now),
+            view,
+            fences: Fences::default(),
+            agent: Agent::default(),
+            terms: BTreeMap::new(),
+            seq: 0,
+            next_heartbeat: now,
+            last_step: now,
+            clock: (at, now),
+            in_flight: None,
+            proposals: 0,
+            samples: BTreeMap::new(),
+            dice,
+        }
+    }
+
+    /// The only way in. Never blocks, never fails; `now` is never earlier than in the last call.
+    pub fn step(&mut self, now: Instant, event: Event) -> Vec<Output> {
+        let now = now.max(self.last_step);
+        let mut out = Vec::new();
+        self.mind_the_gap(now);
+        self.take_in(now, event, &mut out);
+        self.view.look(&self.state, now);
+        self.work(now, &mut out);
+        if now >= self.next_heartbeat {
+            self.beat(now, &mut out);
+        }
+        self.lead(now, &mut out);
+        out
+    }
+
+    /// When to call again with `Woke` if nothing else happens before.
+    #[must_use]
+    pub fn next_wake(&self) -> Instant {
+        let now = self.last_step;
+        let lease = self.lease_deadline().filter(|deadline| *deadline > now);
+        let fences = if self.raft.am_leader {
+            self.fences.next_wake(now)
+        } else {
+            None
+        };
+        [Some(self.next_heartbeat), lease, fences]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.next_heartbeat)
+    }
+
+    /// The replicated state as this host has applied it.
+    #[must_use]
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    /// What this host hears of the others.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// What Raft said last.
+    #[must_use]
+    pub fn raft(&self) -> &RaftStatus {
+        &self.raft
+    }
+
+    /// Replicated time, as far as this host can tell; behind the leader's by no more than one commit.
+    #[must_use]
+    pub fn log_time(&self, now: Instant) -> LogTime {
+        self.clock.0.plus(now.ms_since(self.clock.1))
+    }
+
+    /// The absolute end of this host's lease; none when it has none.
+    #[must_use]
+    pub fn lease_deadline(&self) -> Option<Instant> {
+        let start = self.lease.start(&self.raft.voters, self.raft.membership)?;
+        Some(start.plus_ms(self.state.timing.usable_lease_ms()))
+    }
+
+    /// A leader that was away for D/2 has not heard what came meanwhile: it starts anew (lease.md, 4).
+    fn mind_the_gap(&mut self, now: Instant) {
+        let gap = now.ms_since(self.last_step);
+        if gap > u64::from(self.state.timing.suspect_ms) / 2 {
+            self.view.restart(now);
+            self.fences.clear();
+        }
+        self.last_step = now;
+    }
+
+    fn take_in(&mut self, now: Instant, event: Event, out: &mut Vec<Output>) {
+        match event {
+            Event::Woke => {}
+            Event::Received { from, message } => self.receive(now, from, message, out),
+            Event::Applied { state } => self.applied(now, state),
+            Event::Raft(status) => {
+                if !status.am_leader || status.term != self.raft.term {
+                    self.fences.clear();
+                    self.in_flight = None;
+                }
+                self.raft = status;
+            }
+            Event::Log(mark) => {
+                if let LogMark::Appended {
+                    index,
+                    term,
+                    ref taken_from,
+                } = mark
+                    && !taken_from.is_empty()
+                {
+                    self.terms.insert(index, term);
+                }
+                self.promises.log(mark);
+            }
+            Event::Proposed { id } => {
+                self.in_flight = self.in_flight.filter(|(current, _)| *current != id)
+            }
+            Event::Acquired {
+                address,
+                epoch,
+                result,
+            } => {
+                self.agent.acquired(address, epoch, result, now);
+                self.next_heartbeat = now;
+            }
+            Event::Released { address, epoch } => {
+                self.agent.released(address, epoch);
+                self.next_heartbeat = now;
+            }
+            Event::Measured { group, measured } => {
+                if self.agent.measure(group, measured) {
+                    self.next_heartbeat = now;
+                }
+            }
+        }
+    }
+
+    fn applied(&mut self, now: Instant, state: Arc<State>) {
+        let incarnation = |state: &State| {
+            state
+                .hosts
+                .get(&self.me)
+                .map(|host| (host.incarnation, host.boot))
+        };
+        if incarnation(&state) != incarnation(&self.state) {
+            self.lease.reset();
+            self.next_heartbeat = now;
+        }
+        // The leader waits for the holder to have applied a release: tell it at once.
+        if state
+            .held_by(self.me)
+            .any(|(_, address)| address.index == state.index)
+        {
+            self.next_heartbeat = now;
+        }
+        if (state.membership.index, state.timing_index) != (self.config_seen.0, self.config_seen.1)
+        {
+            self.config_seen = (state.membership.index, state.timing_index, now);
+        }
+        if state.at > self.log_time(now) {
+            self.clock = (state.at, now);
+        }
+        self.promises.applied(state.index);
+        let fenced: BTreeSet<u64> = state
+            .hosts
+            .values()
+            .filter_map(|host| host.fence())
+            .collect();
+        self.terms
+            .retain(|index, _| *index > state.index || fenced.contains(index));
+        self.state = state;
+    }
+
+    fn receive(&mut self, now: Instant, from: HostId, message: Message, out: &mut Vec<Output>) {
+        let mut reply = |message| out.push(Output::Send { to: from, message });
+        match message {
+            Message::Heartbeat(heartbeat) => {
+                if self
+                    .promises
+                    .acknowledge(&self.state, from, &heartbeat, now)
+                {
+                    let (incarnation, boot, seq) =
+                        (heartbeat.incarnation, heartbeat.boot, heartbeat.seq);
+                    reply(Message::Ack {
+                        incarnation,
+                        boot,
+                        seq,
+                        membership: self.raft.membership,
+                    });
+                }
+                self.view.observe(from, heartbeat, now);
+            }
+            Message::Ack {
+                incarnation,
+                boot,
+                seq,
+                membership,
+            } => {
+                let own = self
+                    .state
+                    .hosts
+                    .get(&self.me)
+                    .map(|host| (host.incarnation, self.boot));
+                if own == Some((incarnation, boot)) {
+                    self.lease.acked(from, seq, membership);
+                }
+            }
+            Message::AskFence { host, index, term } => {
+                if let Some(remaining_us) =
+                    self.promises
+                        .remaining_us(&self.state, host, (index, term), now)
+                {
+                    reply(Message::FenceStatus {
+                        host,
+                        index,
+                        remaining_us,
+                    });
+                }
+            }
+            Message::FenceStatus {
+                host,
+                index,
+                remaining_us,
+            } => {
+                self.fences.status(from, host, index, remaining_us, now);
+            }
+            Message::AskHeard { host } => {
+                self.view.look(&self.state, now);
+                reply(Message::Heard {
+                    host,
+                    well: self.view.is_well(host),
+                });
+            }
+            Message::Heard { host, well } => self.fences.heard(from, host, well),
+        }
+    }
+
+    /// Sends a heartbeat to every voter; to itself without a datagram.
+    fn beat(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.seq += 1;
+        self.next_heartbeat = now.plus_ms(u64::from(self.state.timing.heartbeat_ms));
+        self.lease.sent(self.seq, now);
+        let heartbeat = self.heartbeat(now);
+        for to in self.raft.voters_all() {
+            if to != self.me {
+                out.push(Output::Send {
+                    to,
+                    message: Message::Heartbeat(heartbeat.clone()),
+                });
+            } else if self
+                .promises
+                .acknowledge(&self.state, self.me, &heartbeat, now)
+            {
+                self.lease.acked(self.me, self.seq, self.raft.membership);
+            }
+        }
+        self.view.observe(self.me, heartbeat, now);
+    }
+
+    fn heartbeat(&self, now: Instant) -> Heartbeat {
+        Heartbeat {
+            incarnation: self
+                .state
+                .hosts
+                .get(&self.me)
+                .map(|host| host.incarnation)
+                .unwrap_or_default(),
+            boot: self.boot,
+            seq: self.seq,
+            applied: self.state.index,
+            membership: self.raft.membership,
+            lease_ms: self.state.timing.lease_ms,
+            lease_ok: self.lease_deadline().is_some_and(|deadline| deadline > now),
+            report: self.agent.report(&self.state, self.me),
+        }
+    }
+
+    /// The host's own work.
+    fn work(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let lease = self.lease_deadline().filter(|deadline| *deadline > now);
+        let actions = self
+            .agent
+            .reconcile(&self.state, self.me, self.boot, lease, now);
+        out.extend(actions.into_iter().map(Output::Perform));
+    }
+
+    /// The leader's work. It plans only on a state that holds its own first entry: then nothing that an
+    /// earlier leader committed is missing from it.
+    fn lead(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if !self.raft.am_leader || self.state.array.is_none() {
+            return;
+        }
+        if self
+            .in_flight
+            .is_some_and(|(_, since)| now.ms_since(since) < PLAN_BOUND_MS)
+        {
+            return;
+        }
+        let at = self.log_time(now);
+        if self.state.leader != Some((self.me, self.raft.term)) {
+            let lead = ArrayCommand::Lead {
+                host: self.me,
+                term: self.raft.term,
+            };
+            return self.propose(now, at, vec![Command::Array(lead)], out);
+        }
+        let moves = self.fence(now, at);
+        out.extend(
+            moves
+                .ask
+                .into_iter()
+                .map(|(to, message)| Output::Send { to, message }),
+        );
+        let sampled = self.due_samples(now);
+        self.dice = self
+            .dice
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(1);
+        let steps = plan(
+            &self.state,
+            &self.view,
+            at,
+            self.dice,
+            moves.commands,
+            &sampled,
+        )
+        .steps;
+        if !steps.is_empty() {
+            self.propose(now, at, steps, out);
+        }
+    }
+
+    fn fence(&mut self, now: Instant, at: LogTime) -> Moves {
+        let stubborn = facts::stubborn(&self.state, at, RELEASE_BOUND_MS);
+        self.fences.step(&Scene {
+            now,
+            me: self.me,
+            state: &self.state,
+            view: &self.view,
+            raft: &self.raft,
+            promises: &self.promises,
+            config_seen: self.config_seen.2,
+            terms: &self.terms,
+            stubborn: &stubborn,
+        })
+    }
+
+    fn due_samples(&mut self, now: Instant) -> BTreeSet<GroupName> {
+        let mut due = BTreeSet::new();
+        for (name, group) in &self.state.groups {
+            let last = self.samples.get(name);
+            if last.is_none_or(|last| now.ms_since(*last) >= group.policy.sample_interval_ms) {
+                self.samples.insert(name.clone(), now);
+                due.insert(name.clone());
+            }
+        }
+        self.samples
+            .retain(|name, _| self.state.groups.contains_key(name));
+        due
+    }
+
+    fn propose(
+        &mut self,
+        now: Instant,
+        at: LogTime,
+        commands: Vec<Command>,
+        out: &mut Vec<Output>,
+    ) {
+        self.proposals += 1;
+        self.in_flight = Some((self.proposals, now));
+        out.push(Output::Propose {
+            id: self.proposals,
+            at,
+            commands,
+        });
+    }
+}

@@ -1,0 +1,270 @@
+//! The leader's way from suspicion to "every lease of this host has run out" (lease.md, steps 4 to 9).
+//!
+//! Suspect, poll the voters, commit the fence, ask when their promises end, wait, then let the plan
+//! take the addresses. Every question is repeated until it is answered; answers may come twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use statemachine::{Command, Host, HostCommand, HostId, HostState, Membership, State};
+
+use crate::promise::longest_lease_ms;
+use crate::{Instant, Message, Promises, RaftStatus, View};
+
+/// How often a question is repeated, in ms.
+const ASK_AGAIN_MS: u64 = 20;
+/// Bound on clock drift between hosts, in parts per thousand (rho = 0.1 %).
+const DRIFT_PER_MILLE: u64 = 1;
+
+/// A host that may be dead, and what the voters said of it.
+#[derive(Clone, Debug, Default)]
+struct Suspicion {
+    well: BTreeSet<HostId>,
+    silent: BTreeSet<HostId>,
+    asked_at: Option<Instant>,
+    let_be_until: Option<Instant>,
+}
+
+/// A fence that stands in the log, and when each voter's promise ends.
+#[derive(Clone, Debug)]
+struct Pending {
+    index: u64,
+    began: Instant,
+    free_at: BTreeMap<HostId, Instant>,
+    asked_at: Option<Instant>,
+}
+
+/// All that a leader knows of its suspicions and fences.
+#[derive(Clone, Debug, Default)]
+pub struct Fences {
+    suspicions: BTreeMap<HostId, Suspicion>,
+    pending: BTreeMap<HostId, Pending>,
+    own: BTreeSet<HostId>,
+}
+
+/// What the fences look at.
+pub(crate) struct Scene<'a> {
+    pub(crate) now: Instant,
+    pub(crate) me: HostId,
+    pub(crate) state: &'a State,
+    pub(crate) view: &'a View,
+    pub(crate) raft: &'a RaftStatus,
+    pub(crate) promises: &'a Promises,
+    /// When this host saw the newest membership or timing commit.
+    pub(crate) config_seen: Instant,
+    /// Terms of the entries that fenced, where this host saw them appended.
+    pub(crate) terms: &'a BTreeMap<u64, u64>,
+    /// Hosts that were told to let go and do not.
+    pub(crate) stubborn: &'a [HostId],
+}
+
+/// What is to be done.
+#[derive(Default)]
+pub(crate) struct Moves {
+    pub(crate) ask: Vec<(HostId, Message)>,
+    pub(crate) commands: Vec<Command>,
+}
+
+impl Fences {
+    /// Forgets all: this host does not lead any more.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A voter said whether it hears a suspected host.
+    pub fn heard(&mut self, voter: HostId, host: HostId, well: bool) {
+        if let Some(suspicion) = self.suspicions.get_mut(&host) {
+            let (into, out_of) = match well {
+                true => (&mut suspicion.well, &mut suspicion.silent),
+                false => (&mut suspicion.silent, &mut suspicion.well),
+            };
+            out_of.remove(&voter);
+            into.insert(voter);
+        }
+    }
+
+    /// A voter said how long its promise to a fenced host still runs.
+    pub fn status(
+        &mut self,
+        voter: HostId,
+        host: HostId,
+        index: u64,
+        remaining_us: u64,
+        now: Instant,
+    ) {
+        if let Some(pending) = self
+            .pending
+            .get_mut(&host)
+            .filter(|pending| pending.index == index)
+        {
+            let wait =
+                remaining_us + remaining_us * DRIFT_PER_MILLE / 1000 + u64::from(remaining_us > 0);
+            pending.free_at.entry(voter).or_insert(now.plus_us(wait));
+        }
+    }
+
+    /// Looks at every host once.
+    pub(crate) fn step(&mut self, scene: &Scene<'_>) -> Moves {
+        let mut moves = Moves::default();
+        self.suspicions
+            .retain(|id, _| scene.view.is_suspect(*id) && scene.state.hosts.contains_key(id));
+        self.pending.retain(|id, pending| {
+            let standing = scene.state.hosts.get(id).map(|host| host.state);
+            standing
+                == Some(HostState::Fencing {
+                    index: pending.index,
+                })
+        });
+        for host in scene.state.hosts.values() {
+            match host.state {
+                HostState::Up => self.suspect(scene, host, &mut moves),
+                HostState::Fencing { index } => self.wait(scene, host, index, &mut moves),
+                HostState::Down { .. } => {}
+            }
+        }
+        moves
+    }
+
+    fn suspect(&mut self, scene: &Scene<'_>, host: &Host, moves: &mut Moves) {
+        let stubborn = scene.stubborn.contains(&host.id);
+        if host.id == scene.me || (!scene.view.is_suspect(host.id) && !stubborn) {
+            return;
+        }
+        let suspicion = self.suspicions.entry(host.id).or_default();
+        if suspicion
+            .let_be_until
+            .is_some_and(|until| scene.now < until)
+        {
+            return;
+        }
+        if suspicion.let_be_until.take().is_some() {
+            *suspicion = Suspicion::default();
+        }
+        suspicion.silent.insert(scene.me);
+        let voters = scene.raft.voters_all();
+        let maybe_well = voters.difference(&suspicion.silent).copied().collect();
+        if stubborn || !scene.raft.is_quorum(&maybe_well) {
+            let silent_ms = scene.view.silent_ms(host.id).unwrap_or_default();
+            let (host, incarnation) = (host.id, host.incarnation);
+            moves.commands.push(Command::Host(HostCommand::Fence {
+                host,
+                incarnation,
+                silent_ms,
+            }));
+            self.own.insert(host);
+        } else if scene.raft.is_quorum(&suspicion.well) {
+            let d = u64::from(scene.state.timing.suspect_ms);
+            suspicion.let_be_until = Some(scene.now.plus_ms(d));
+        } else if due(suspicion.asked_at, scene.now) {
+            suspicion.asked_at = Some(scene.now);
+            let others = voters
+                .iter()
+                .filter(|id| **id != scene.me && **id != host.id);
+            moves
+                .ask
+                .extend(others.map(|id| (*id, Message::AskHeard { host: host.id })));
+        }
+    }
+
+    fn wait(&mut self, scene: &Scene<'_>, host: &Host, index: u64, moves: &mut Moves) {
+        if !self.own.contains(&host.id) && scene.view.is_well(host.id) {
+            moves.commands.push(Command::Host(HostCommand::Unfence {
+                host: host.id,
+                fence: index,
+            }));
+            return;
+        }
+        let fresh = || Pending {
+            index,
+            began: scene.now,
+            free_at: BTreeMap::new(),
+            asked_at: None,
+        };
+        let pending = self.pending.entry(host.id).or_insert_with(fresh);
+        let term = scene.terms.get(&index).copied().unwrap_or(0);
+        if let Some(own) =
+            scene
+                .promises
+                .remaining_us(scene.state, host.id, (index, term), scene.now)
+        {
+            pending
+                .free_at
+                .entry(scene.me)
+                .or_insert(scene.now.plus_us(own + own / 1000));
+        }
+        if pending.is_over(scene) {
+            let fence_ms = scene.now.ms_since(pending.began);
+            let membership = scene.state.membership.index;
+            moves.commands.push(Command::Host(HostCommand::Down {
+                host: host.id,
+                fence: index,
+                membership,
+                fence_ms,
+            }));
+        } else if due(pending.asked_at, scene.now) {
+            pending.asked_at = Some(scene.now);
+            let question = Message::AskFence {
+                host: host.id,
+                index,
+                term,
+            };
+            let unheard = |id: &&HostId| **id != scene.me && !pending.free_at.contains_key(*id);
+            moves.ask.extend(
+                scene
+                    .raft
+                    .voters_all()
+                    .iter()
+                    .filter(unheard)
+                    .map(|id| (*id, question.clone())),
+            );
+        }
+    }
+
+    /// When to look again although nothing was heard.
+    pub(crate) fn next_wake(&self, now: Instant) -> Option<Instant> {
+        let ends = self
+            .pending
+            .values()
+            .flat_map(|p| p.free_at.values())
+            .filter(|at| **at > now)
+            .min()
+            .copied();
+        let busy = !self.pending.is_empty() || !self.suspicions.is_empty();
+        let again = busy.then(|| now.plus_ms(ASK_AGAIN_MS));
+        [ends, again].into_iter().flatten().min()
+    }
+}
+
+impl Pending {
+    /// True when a quorum's promises, and those of any former configuration, have run out.
+    fn is_over(&self, scene: &Scene<'_>) -> bool {
+        let answered = self.free_at.keys().copied().collect();
+        let lease_ms = u64::from(longest_lease_ms(scene.state));
+        let settled = scene.config_seen.plus_ms(lease_ms + lease_ms / 1000 + 1);
+        scene.raft.membership == scene.state.membership.index
+            && scene.raft.is_quorum(&answered)
+            && self.free_at.values().all(|at| *at <= scene.now)
+            && settled <= scene.now
+    }
+}
+
+fn due(asked_at: Option<Instant>, now: Instant) -> bool {
+    asked_at.is_none_or(|at| now.ms_since(at) >= ASK_AGAIN_MS)
+}
+
+impl RaftStatus {
+    /// Every voter of every active configuration.
+    #[must_use]
+    pub fn voters_all(&self) -> BTreeSet<HostId> {
+        self.voters.iter().flatten().copied().collect()
+    }
+
+    /// True when `hosts` holds a majority of every active configuration.
+    #[must_use]
+    pub fn is_quorum(&self, hosts: &BTreeSet<HostId>) -> bool {
+        Membership {
+            index: self.membership,
+            voters: self.voters.clone(),
+        }
+        .is_quorum(hosts)
+    }
+}

@@ -1,0 +1,146 @@
+//! The messages between daemons that leave Raft alone: heartbeats, acknowledgements, fence questions.
+//!
+//! All are small datagrams, any of them may be lost, doubled or late: each is repeated while it matters
+//! and harmless when it comes twice (docs/adr/0007). The seed's info message is `Heartbeat`.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use statemachine::{Boot, Epoch, GroupName, HostId, Incarnation};
+
+/// One datagram.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// "I live, and this is how I am."
+    Heartbeat(Heartbeat),
+    /// A voter heard a heartbeat and promises not to take anything before L has passed.
+    Ack {
+        /// The incarnation that the heartbeat named.
+        incarnation: Incarnation,
+        /// The start that the heartbeat named.
+        boot: Boot,
+        /// The heartbeat's number.
+        seq: u64,
+        /// The newest voter configuration that the voter knows of.
+        membership: u64,
+    },
+    /// The leader asks a voter when its promises to `host` end (lease.md, step 6).
+    AskFence {
+        /// Who is fenced.
+        host: HostId,
+        /// Index of the fence's entry.
+        index: u64,
+        /// The term that the leader wrote or found it in.
+        term: u64,
+    },
+    /// The voter has that entry on disk, and its promises end after `remaining_us`.
+    FenceStatus {
+        /// Who is fenced.
+        host: HostId,
+        /// Index of the fence's entry.
+        index: u64,
+        /// How long its longest promise still runs, in microseconds of its clock.
+        remaining_us: u64,
+    },
+    /// The leader asks a voter whether it hears `host` (step 4).
+    AskHeard {
+        /// Who is suspected.
+        host: HostId,
+    },
+    /// What the voter heard.
+    Heard {
+        /// Who is suspected.
+        host: HostId,
+        /// True when it was heard within D and said that its lease is fine.
+        well: bool,
+    },
+}
+
+/// A host's heartbeat (lease.md, step 1).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The incarnation that the host believes to be its own.
+    pub incarnation: Incarnation,
+    /// The start of its daemon.
+    pub boot: Boot,
+    /// Grows with each heartbeat of this start.
+    pub seq: u64,
+    /// The last entry that it has applied.
+    pub applied: u64,
+    /// The newest voter configuration that it knows of.
+    pub membership: u64,
+    /// The L that it counts with, in ms.
+    pub lease_ms: u32,
+    /// Whether its lease is valid.
+    pub lease_ok: bool,
+    /// How it is.
+    pub report: Report,
+}
+
+/// What a host says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Every address that it holds or is busy with.
+    pub held: Vec<HeldReport>,
+    /// Health and load, for each of its groups.
+    pub groups: Vec<GroupReport>,
+}
+
+/// One address, as its host sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldReport {
+    /// The address.
+    pub address: IpAddr,
+    /// The assignment.
+    pub epoch: Epoch,
+    /// How far it is.
+    pub phase: HeldPhase,
+}
+
+/// How far a host is with an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HeldPhase {
+    /// Being taken.
+    Acquiring,
+    /// Served.
+    Online {
+        /// How long the acquire took, in ms.
+        acquire_ms: u64,
+    },
+    /// Could not be taken; not held.
+    Failed {
+        /// Why.
+        error: String,
+    },
+    /// Being let go.
+    Releasing,
+}
+
+/// One group, as a member sees itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupReport {
+    /// The group.
+    pub group: GroupName,
+    /// Its tests pass here.
+    pub healthy: bool,
+    /// Load, in the unit of `capacity`.
+    pub load: u32,
+    /// Capacity; 0 when nothing measures it.
+    pub capacity: u32,
+}
+
+impl Report {
+    /// What it says of one address.
+    #[must_use]
+    pub fn of(&self, address: IpAddr) -> Option<&HeldReport> {
+        self.held.iter().find(|held| held.address == address)
+    }
+
+    /// True when the host has nothing on an interface.
+    #[must_use]
+    pub fn is_empty_handed(&self) -> bool {
+        self.held
+            .iter()
+            .all(|held| matches!(held.phase, HeldPhase::Failed { .. }))
+    }
+}

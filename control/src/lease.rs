@@ -1,0 +1,119 @@
+//! This host's lease: until when it may serve (lease.md, step 3).
+//!
+//! Counted from the *send* time of heartbeats that a quorum acknowledged, never from when the
+//! acknowledgement arrived: the voter's promise begins later, so the host gives up earlier.
+//!
+//! Limits: remembers the send times of the last [`REMEMBERED`] heartbeats; an acknowledgement of an
+//! older one is ignored, which only shortens the lease.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use statemachine::HostId;
+
+use crate::Instant;
+
+/// Heartbeats whose acknowledgement still counts: 64 at 20 ms are 1.3 s, more than any L of `fast`.
+const REMEMBERED: usize = 64;
+
+/// The lease of one incarnation of this host.
+#[derive(Clone, Debug, Default)]
+pub struct Lease {
+    sent: VecDeque<(u64, Instant)>,
+    acked: BTreeMap<HostId, Instant>,
+    newest_membership: u64,
+}
+
+impl Lease {
+    /// Forgets everything: another incarnation begins.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Notes that heartbeat `seq` leaves now. Called before the first datagram of it is sent.
+    pub fn sent(&mut self, seq: u64, now: Instant) {
+        if self.sent.len() == REMEMBERED {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((seq, now));
+    }
+
+    /// Notes a voter's acknowledgement of heartbeat `seq`, and the configuration that it knows of.
+    pub fn acked(&mut self, voter: HostId, seq: u64, membership: u64) {
+        self.newest_membership = self.newest_membership.max(membership);
+        let Some((_, at)) = self.sent.iter().find(|(sent, _)| *sent == seq) else {
+            return;
+        };
+        let newest = self.acked.entry(voter).or_default();
+        *newest = (*newest).max(*at);
+    }
+
+    /// When the lease began: the newest send time that a quorum of each voter set acknowledged.
+    /// None without one, or while a voter knows a newer configuration than this host does.
+    #[must_use]
+    pub fn start(&self, voters: &[BTreeSet<HostId>], membership: u64) -> Option<Instant> {
+        if voters.is_empty() || self.newest_membership > membership {
+            return None;
+        }
+        voters.iter().map(|set| self.start_in(set)).min().flatten()
+    }
+
+    fn start_in(&self, set: &BTreeSet<HostId>) -> Option<Instant> {
+        let mut times: Vec<Instant> = set
+            .iter()
+            .filter_map(|voter| self.acked.get(voter))
+            .copied()
+            .collect();
+        times.sort_unstable_by(|a, b| b.cmp(a));
+        times.get(set.len() / 2).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voters(ids: &[u64]) -> BTreeSet<HostId> {
+        ids.iter().copied().map(HostId).collect()
+    }
+
+    /// Goal: the lease starts at the majority-th newest send. Method: three voters, uneven acks.
+    #[test]
+    fn a_lease_starts_at_the_send_that_a_majority_acknowledged() {
+        let mut lease = Lease::default();
+        for (seq, at) in [(1, 100), (2, 200), (3, 300)] {
+            lease.sent(seq, Instant(at));
+        }
+        let set = [voters(&[1, 2, 3])];
+        assert_eq!(lease.start(&set, 0), None);
+        lease.acked(HostId(1), 3, 0);
+        assert_eq!(lease.start(&set, 0), None);
+        lease.acked(HostId(2), 1, 0);
+        assert_eq!(lease.start(&set, 0), Some(Instant(100)));
+        lease.acked(HostId(3), 2, 0);
+        assert_eq!(lease.start(&set, 0), Some(Instant(200)));
+    }
+
+    /// Goal: while the configuration is joint, both majorities count. Method: the later set lags.
+    #[test]
+    fn in_a_joint_configuration_the_slower_set_decides() {
+        let mut lease = Lease::default();
+        lease.sent(1, Instant(100));
+        lease.sent(2, Instant(200));
+        for (voter, seq) in [(1, 2), (2, 2), (4, 1), (5, 1)] {
+            lease.acked(HostId(voter), seq, 0);
+        }
+        let both = [voters(&[1, 2, 3]), voters(&[3, 4, 5])];
+        assert_eq!(lease.start(&both, 0), Some(Instant(100)));
+        assert_eq!(lease.start(&both[..1], 0), Some(Instant(200)));
+    }
+
+    /// Goal: a host that does not know the newest voters has no lease. Method: an ack names a newer one.
+    #[test]
+    fn a_newer_configuration_must_be_known_first() {
+        let mut lease = Lease::default();
+        lease.sent(1, Instant(100));
+        lease.acked(HostId(1), 1, 9);
+        assert_eq!(lease.start(&[voters(&[1])], 8), None);
+        assert_eq!(lease.start(&[voters(&[1])], 9), Some(Instant(100)));
+    }
+}

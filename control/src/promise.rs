@@ -1,0 +1,114 @@
+//! A voter's promises: until when it has promised each host not to help in taking its addresses.
+//!
+//! A single actor keeps it, in memory only; a voter that restarted answers as if it had promised
+//! everything just before (lease.md, steps 2 and 6). Marks of the log count as soon as they are
+//! appended; a mark that gives something back counts only once applied, since it may be refused.
+
+use std::collections::BTreeMap;
+
+use statemachine::{HostId, HostState, State};
+
+use crate::{Heartbeat, Instant, LogMark};
+
+/// What one voter promised, and what its own log says that the state does not say yet.
+#[derive(Clone, Debug)]
+pub struct Promises {
+    started: Instant,
+    ends: BTreeMap<HostId, Instant>,
+    marks: BTreeMap<u64, (u64, Vec<HostId>)>,
+    durable: u64,
+}
+
+impl Promises {
+    /// A voter that starts now.
+    #[must_use]
+    pub fn new(started: Instant) -> Self {
+        Self {
+            started,
+            ends: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            durable: 0,
+        }
+    }
+
+    /// Follows the log: appended, truncated, durable.
+    pub fn log(&mut self, mark: LogMark) {
+        match mark {
+            LogMark::Appended {
+                index,
+                term,
+                taken_from,
+            } => {
+                self.marks.split_off(&index);
+                self.marks.insert(index, (term, taken_from));
+            }
+            LogMark::Truncated { after } => {
+                self.marks.split_off(&(after + 1));
+                self.durable = self.durable.min(after);
+            }
+            LogMark::Durable { index } => self.durable = index,
+        }
+    }
+
+    /// Drops marks that the state says by now.
+    pub fn applied(&mut self, index: u64) {
+        self.marks = self.marks.split_off(&(index + 1));
+    }
+
+    /// Whether this heartbeat may be acknowledged; if so, the promise is set first.
+    pub fn acknowledge(
+        &mut self,
+        state: &State,
+        from: HostId,
+        heartbeat: &Heartbeat,
+        now: Instant,
+    ) -> bool {
+        let Some(host) = state.hosts.get(&from) else {
+            return false;
+        };
+        let marked = self.marks.values().any(|(_, hosts)| hosts.contains(&from));
+        let same = host.incarnation == heartbeat.incarnation && host.boot == heartbeat.boot;
+        if marked || !host.is_up() || !same || heartbeat.applied < host.taken_at {
+            return false;
+        }
+        // A host that counts with a shorter L than ours is safe; with a longer one it is not.
+        if heartbeat.lease_ms > longest_lease_ms(state) {
+            return false;
+        }
+        let end = now.plus_ms(u64::from(longest_lease_ms(state)));
+        let promised = self.ends.entry(from).or_default();
+        *promised = (*promised).max(end);
+        true
+    }
+
+    /// Answers FenceStatus: how long promises to `host` still run, in microseconds; none while the
+    /// fence's entry is not on this voter's disk.
+    #[must_use]
+    pub fn remaining_us(
+        &self,
+        state: &State,
+        host: HostId,
+        fence: (u64, u64),
+        now: Instant,
+    ) -> Option<u64> {
+        let (index, term) = fence;
+        let marked = self.marks.get(&index);
+        let appended = marked.is_some_and(|(t, hosts)| *t == term && hosts.contains(&host))
+            && self.durable >= index;
+        let standing = state.hosts.get(&host).map(|h| h.state);
+        let applied = state.index >= index && standing == Some(HostState::Fencing { index });
+        if !appended && !applied {
+            return None;
+        }
+        let lease_us = u64::from(longest_lease_ms(state)) * 1000;
+        let of_a_former_start = lease_us.saturating_sub(now.us_since(self.started));
+        let promised = self.ends.get(&host).map_or(0, |end| end.us_since(now));
+        Some(promised.max(of_a_former_start))
+    }
+}
+
+/// The longest lease that any voter may have promised under the timing in force or the one before.
+#[must_use]
+pub fn longest_lease_ms(state: &State) -> u32 {
+    state.timing.lease_ms.max(state.previous_lease_ms)
+}
