@@ -69,7 +69,7 @@ fn array() -> State {
         vec![[HostId(1), HostId(2), HostId(3)].into()],
     );
     let policy = Command::Group(GroupCommand::Apply {
-        policy: Policy::new("web", "web.example."),
+        policy: Box::new(Policy::new("web", "web.example.")),
         seen: None,
     });
     let mut commands = vec![policy];
