@@ -284,16 +284,24 @@ impl Build<'_> {
         Ok(header.metadata.truncation)
     }
 
-    /// Copies of the records, whose owner takes the question's spelling where the question
+    /// Copies of one set's records, whose owner takes the question's spelling where the question
     /// ends in it: the case that was asked for is kept, and the owner shrinks to a pointer.
-    fn owned<'r>(&self, records: impl Iterator<Item = &'r Record>) -> Vec<Record> {
-        records
+    fn owned<'r>(&self, mut records: impl Iterator<Item = &'r Record>) -> Vec<Record> {
+        let Some(first) = records.next() else {
+            return Vec::new();
+        };
+        // Once for the set: cutting a name is the dearest step of an answer.
+        let owner = if first.name.zone_of(self.question) {
+            self.question.trim_to(usize::from(first.name.num_labels()))
+        } else {
+            first.name.clone()
+        };
+        std::iter::once(first)
+            .chain(records)
             .map(|record| {
-                let mut record = record.clone();
-                if record.name.zone_of(self.question) {
-                    record.name = self.question.trim_to(usize::from(record.name.num_labels()));
-                }
-                record
+                let mut copy = Record::from_rdata(owner.clone(), record.ttl, record.data.clone());
+                copy.dns_class = record.dns_class;
+                copy
             })
             .collect()
     }
