@@ -2,7 +2,7 @@
 //!
 //! hickory's own `Server` does not hold the sockets: it spawns a task for each datagram without
 //! bound, has no cap on connections, ends its TCP loop on ECONNABORTED and spins on EMFILE
-//! (docs/adr, "DNS sockets of our own"). Its request parser stays, behind `wire::respond`.
+//! (docs/adr/0010). Its request parser stays, behind `wire::respond`.
 //!
 //! Answers come from the zones that were swapped in last; [`DnsServer::set_ready`] is the gate
 //! before them. A panic while one message is handled costs that message only: a message of
