@@ -115,7 +115,7 @@ mod tests {
         let web = GroupName("web".into());
         let home = Address::new(web.clone(), 24, HostId(4), Default::default());
         state.addresses.insert(ip, home);
-        let mut zone = statemachine::Zone::new();
+        let mut zone = statemachine::Zone::new(1);
         zone.serial = 17;
         zone.published.insert(ip);
         zone.nameservers = vec![HostId(1), HostId(4)];

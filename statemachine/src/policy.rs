@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{GroupName, Rejected};
 
+/// Longest zone name, in bytes with the final dot: `HOST.ns.` before it must stay within 255.
+const MAX_ZONE: usize = 187;
+
 /// How a host is chosen when neither the preferred host nor a spare decides it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -269,10 +272,13 @@ impl Policy {
         let rules = [
             (!self.name.0.is_empty() && self.name.0.len() <= 63, "name"),
             (
-                self.zone.ends_with('.') && self.zone.len() > 1 && self.zone.len() <= 200,
+                self.zone.ends_with('.') && self.zone.len() > 1 && self.zone.len() <= MAX_ZONE,
                 "zone",
             ),
-            (self.zone.bytes().all(|b| !b.is_ascii_uppercase()), "zone"),
+            (
+                self.zone.trim_end_matches('.').split('.').all(is_label),
+                "zone",
+            ),
             (self.ttl_s >= 1 && self.ttl_s <= 86_400, "ttl"),
             (self.scale >= 100 && self.scale <= 1000, "scale"),
             (self.low_water < self.high_water, "low_water"),
@@ -287,4 +293,11 @@ impl Policy {
             None => Ok(()),
         }
     }
+}
+
+fn is_label(label: &str) -> bool {
+    let fits = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
+    };
+    (1..=63).contains(&label.len()) && label.bytes().all(fits)
 }

@@ -92,6 +92,9 @@ pub enum Rejected {
     /// The timing is unsafe.
     #[error("{0}")]
     BadTiming(String),
+    /// The name cannot be a host's.
+    #[error("`{0}` cannot be a host's name: use 1 to 63 of a-z, 0-9 and `-`, and not `ns`")]
+    BadName(HostName),
     /// The token is unknown, spent, too old, or its secret is wrong: which, is not told.
     #[error(
         "join token refused: unknown, used up, expired or wrong; make a new one with `rais token create`"

@@ -101,8 +101,14 @@ fn homes(state: &State) -> BTreeMap<IpAddr, (GroupName, HostId, u8)> {
 
 fn settle_groups(state: &mut State) {
     let State {
-        groups, addresses, ..
+        groups,
+        addresses,
+        retired_serial,
+        ..
     } = state;
+    for group in groups.values().filter(|group| group.deleting) {
+        *retired_serial = group.zone.serial.max(*retired_serial);
+    }
     groups.retain(|name, group| !group.deleting || addresses.values().any(|a| a.group == *name));
 }
 

@@ -32,6 +32,9 @@ pub struct State {
     pub leader: Option<(HostId, u64)>,
     /// The newest epoch given to any address.
     pub epoch: Epoch,
+    /// The newest serial of any zone that was deleted: a new one starts above it, since secondaries
+    /// that still know the name would ignore a serial that went back.
+    pub retired_serial: u32,
     /// Hosts by id.
     pub hosts: BTreeMap<HostId, Host>,
     /// Groups by name.

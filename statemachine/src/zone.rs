@@ -24,9 +24,9 @@ pub struct Zone {
 impl Zone {
     /// A zone without content.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(serial: u32) -> Self {
         Self {
-            serial: 1,
+            serial,
             published: BTreeSet::new(),
             nameservers: Vec::new(),
         }
@@ -35,12 +35,6 @@ impl Zone {
     /// Moves to the next serial; 0 is skipped, since some secondaries take it for "none".
     pub(crate) fn bump(&mut self) {
         self.serial = self.serial.checked_add(1).unwrap_or(1);
-    }
-}
-
-impl Default for Zone {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -23,6 +23,9 @@ pub(super) fn apply(
             if state.array.is_some() {
                 return Err(Rejected::WrongBeginning);
             }
+            if !super::host::is_host_name(name) {
+                return Err(Rejected::BadName(name.clone()));
+            }
             timing
                 .check()
                 .map_err(|unsafe_| Rejected::BadTiming(unsafe_.0))?;

@@ -96,6 +96,7 @@ fn apply_policy(
         });
     }
     let (index, full) = (cx.index, state.groups.len() >= MAX_GROUPS);
+    let first_serial = state.retired_serial.checked_add(1).unwrap_or(1);
     match state.groups.get_mut(&policy.name) {
         Some(group) if group.deleting => {
             return Err(Rejected::WrongState(
@@ -121,7 +122,7 @@ fn apply_policy(
                 generation: index,
                 deleting: false,
                 members: Default::default(),
-                zone: Zone::new(),
+                zone: Zone::new(first_serial),
             };
             state.groups.insert(policy.name.clone(), group);
         }

@@ -79,6 +79,9 @@ fn join(
     if known.secret_hash != *secret_hash || known.expires < state.at || known.uses == 0 {
         return Err(Rejected::BadToken);
     }
+    if !is_host_name(name) {
+        return Err(Rejected::BadName(name.clone()));
+    }
     if state.host_named(&name.0).is_some() {
         return Err(Rejected::NameTaken(name.clone()));
     }
@@ -105,6 +108,17 @@ fn join(
     Ok(())
 }
 
+/// An RFC 1123 label in lower case. `ns` stands for the name servers in every zone (docs/adr/0008).
+pub(super) fn is_host_name(name: &HostName) -> bool {
+    let label = name.0.as_bytes();
+    let fits = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    (1..=63).contains(&label.len())
+        && label.iter().all(fits)
+        && label.first() != Some(&b'-')
+        && label.last() != Some(&b'-')
+        && label != b"ns"
+}
+
 fn configure(state: &mut State, wanted: Host, cx: &mut Context<'_>) -> Result<(), Rejected> {
     let preferred: Vec<IpAddr> = wanted
         .members
@@ -127,6 +141,14 @@ fn configure(state: &mut State, wanted: Host, cx: &mut Context<'_>) -> Result<()
     }
     if state.hosts.get(&wanted.id) == Some(&wanted) {
         return Ok(());
+    }
+    let glue = |host: &Host| (host.dns.clone(), host.control.clone());
+    if state.hosts.get(&wanted.id).map(glue) != Some(glue(&wanted)) {
+        // Every zone names the addresses of its name servers.
+        state
+            .groups
+            .values_mut()
+            .for_each(|group| group.zone.bump());
     }
     cx.tell(Effect::new(Happening::HostConfigured).host(wanted.id));
     bring_back(state, wanted.id);
