@@ -1,0 +1,9 @@
+//! Tests of Raft and its store, on real directories and an in-memory transport.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cluster;
+mod damage;
+mod messages;
+mod storage;
+mod suite;
+mod support;
