@@ -1,3 +1,5 @@
 //! node.
-pub mod pki;
+pub mod api;
+pub mod cli;
 pub mod config;
+pub mod pki;

@@ -1,0 +1,33 @@
+//! What a client may ask of a daemon and what it gets: plain values, for the wire and for people.
+//!
+//! Each type serves two readers. Over the control connection it goes as bincode through serde, so
+//! no type uses serde's `flatten`, `untagged`, `tag` or `skip`; as JSON it is the contract of
+//! interface.md, so no field of those examples is renamed.
+//!
+//! Limits: enums may grow at their end only, or an older client misreads them; the connection
+//! carries the version of the protocol and refuses what it can't read.
+
+mod event;
+mod problem;
+mod project;
+mod report;
+mod request;
+mod status;
+mod when;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use event::{EventRecord, MAX_EVENTS, Phases, reason_words};
+pub use problem::{Problem, ProblemKind};
+pub use project::{Live, LiveHost, project};
+pub use report::{
+    CandidateReport, PlanReport, PlanStep, RecordLine, WhyReport, ZoneMember, ZoneReport,
+};
+pub use request::{Hypothesis, MAX_HYPOTHESES, Request, Response};
+pub use status::{
+    AddressStatus, AddressWord, GroupStatus, HostRole, HostStatus, HostWord, MemberStatus, Status,
+};
+pub use when::WallTime;
+pub use words::{command_words, plan_report, verdict_words, why_report};

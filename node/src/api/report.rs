@@ -1,0 +1,116 @@
+//! The answers to `why`, `plan` and `zone`: decisions with their grounds, in words.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::status::AddressWord;
+
+/// `rais why ADDRESS`: why it is where it is, and what happens next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyReport {
+    /// The address.
+    pub address: IpAddr,
+    /// Its group.
+    pub group: String,
+    /// Where it stands.
+    pub state: AddressWord,
+    /// Who holds it.
+    pub holder: Option<String>,
+    /// Who brought it.
+    pub preferred_host: Option<String>,
+    /// The fencing token of its last assignment.
+    pub epoch: u64,
+    /// The rule that put it there, in words.
+    pub rule: String,
+    /// For how long it has stood there, in ms of replicated time.
+    pub since_ms: u64,
+    /// Everyone who was looked at for it, with the verdict.
+    pub candidates: Vec<CandidateReport>,
+    /// What happens next, in words.
+    pub next: String,
+    /// In how many ms that will be; null when it waits for something other than time.
+    pub next_in_ms: Option<u64>,
+}
+
+/// One host that was considered for an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateReport {
+    /// The host.
+    pub host: String,
+    /// It was chosen.
+    pub chosen: bool,
+    /// `chosen because …` or `passed over because …`.
+    pub verdict: String,
+}
+
+/// `rais plan`: what the leader would do now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanReport {
+    /// Under which suppositions, as they were given.
+    pub hypotheses: Vec<String>,
+    /// Index of the log entry that the plan was drawn from.
+    pub index: u64,
+    /// The steps; none: the array is as it should be.
+    pub steps: Vec<PlanStep>,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanStep {
+    /// In words.
+    pub words: String,
+    /// The command as the log would hold it.
+    pub raw: String,
+}
+
+/// `rais zone GROUP`: what its name servers answer, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneReport {
+    /// The group.
+    pub group: String,
+    /// The zone.
+    pub zone: String,
+    /// SOA serial.
+    pub serial: u32,
+    /// Time to live of each record, in seconds.
+    pub ttl_s: u32,
+    /// The addresses that the zone names.
+    pub published: Vec<IpAddr>,
+    /// Where the zone is served.
+    pub servers: Vec<SocketAddr>,
+    /// Every record.
+    pub records: Vec<RecordLine>,
+    /// Each member's preferred addresses: in or out, and why.
+    pub members: Vec<ZoneMember>,
+}
+
+/// One record, as a zone file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordLine {
+    /// Owner.
+    pub name: String,
+    /// Time to live in seconds.
+    pub ttl_s: u32,
+    /// `SOA`, `NS`, `A` or `AAAA`.
+    pub kind: String,
+    /// The rest.
+    pub value: String,
+}
+
+/// Whether a member's address is in the zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneMember {
+    /// The host.
+    pub host: String,
+    /// Its preferred address; null for a hot spare.
+    pub address: Option<IpAddr>,
+    /// It is in the zone.
+    pub published: bool,
+    /// Why, or why not.
+    pub reason: String,
+    /// Load in units of the group's scale.
+    pub utilization: Option<u32>,
+    /// Load as the zone's rule weighs it.
+    pub weighted: Option<u32>,
+}
