@@ -1,5 +1,6 @@
 //! node.
+pub mod pki;
+pub mod raft;
+pub mod config;
 pub mod api;
 pub mod cli;
-pub mod config;
-pub mod pki;
