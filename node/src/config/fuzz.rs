@@ -86,6 +86,25 @@ proptest! {
     }
 }
 
+/// Goal: the file and the log agree on how long a zone may be.
+/// Method: the longest zone that is taken here passes there, one more is refused here.
+#[test]
+fn the_longest_zone_is_the_same_here_and_in_the_log() {
+    let zone = |length: usize| {
+        let name = "a.".repeat(length / 2 - 1);
+        format!(
+            "name = 'web'\nzone = '{name}{}.'",
+            "b".repeat(length - name.len() - 1)
+        )
+    };
+    let policy = parse_policy("f", &zone(super::scalar::MAX_ZONE)).unwrap();
+    assert_eq!(
+        (policy.zone.len(), policy.check()),
+        (super::scalar::MAX_ZONE, Ok(()))
+    );
+    assert!(parse_policy("f", &zone(super::scalar::MAX_ZONE + 1)).is_err());
+}
+
 /// Goal: a hostile megabyte costs neither the stack nor minutes.
 /// Method: deep nesting, and many times the same mistake.
 #[test]
