@@ -4,7 +4,7 @@
 //! key and a signature over the join token's id, the authority's fingerprint and its name: a proof
 //! that it holds the key, of no use with another token, authority or name.
 //!
-//! `now` is an argument; randomness for keys and serial numbers comes from ring.
+//! `now` is an argument; only ring draws randomness, for keys and signatures.
 
 use core::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,6 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
     PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
 };
-use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
@@ -199,7 +198,7 @@ impl CertificateAuthority {
     pub fn create(array: ArrayId, now: SystemTime) -> Result<Self, PkiError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(make("the CA key"))?;
         let mut params = authority_params(array)?;
-        set_validity(&mut params, now, CA_VALID)?;
+        set_validity(&mut params, key.public_key_raw(), now, CA_VALID);
         let certificate = params
             .self_signed(&key)
             .map_err(make("the CA certificate"))?;
@@ -245,7 +244,7 @@ impl CertificateAuthority {
         now: SystemTime,
     ) -> Result<IssuedCertificate, PkiError> {
         let mut params = host_params(self.array, host, name)?;
-        let expires_unix = set_validity(&mut params, now, HOST_VALID)?;
+        let expires_unix = set_validity(&mut params, public_key, now, HOST_VALID);
         let issuer_params = authority_params(self.array)?;
         let issuer = Issuer::from_params(&issuer_params, &self.key);
         let certificate = params
@@ -296,28 +295,27 @@ pub(crate) fn public_key_info(der: &CertificateDer<'_>) -> Result<Vec<u8>, Strin
     Ok(parsed.subject_public_key_info().to_vec())
 }
 
-/// Sets the validity and the random serial number; returns the end in seconds since 1970.
+/// Sets the validity and the serial number; returns the end in seconds since 1970.
+///
+/// The serial number is a hash of the key and the end of the validity: unique as RFC 5280 wants
+/// it, since the same key is certified again only for a later end, and without randomness.
 fn set_validity(
     params: &mut CertificateParams,
+    public_key: &[u8],
     now: SystemTime,
     valid: Duration,
-) -> Result<u64, PkiError> {
+) -> u64 {
     let end = now + valid;
     params.not_before = (now - BACKDATE).into();
     params.not_after = end.into();
-    let mut serial = [0u8; 16];
-    SystemRandom::new()
-        .fill(&mut serial)
-        .map_err(|_| PkiError::Make {
-            what: "a serial number",
-            reason: "the system gives no randomness".to_owned(),
-        })?;
-    // Positive and of full length, as RFC 5280 section 4.1.2.2 wants it.
-    serial[0] = (serial[0] & 0x7f) | 0x40;
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
-    Ok(end
+    let end_unix = end
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |age| age.as_secs()))
+        .map_or(0, |age| age.as_secs());
+    let mut serial = Fingerprint::of(&[public_key, &end_unix.to_be_bytes()].concat()).0;
+    // Positive and of full length (RFC 5280 section 4.1.2.2: at most 20 bytes).
+    serial[0] = (serial[0] & 0x7f) | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial[..16]));
+    end_unix
 }
 
 fn uri_name(name: CertificateName) -> Result<SanType, PkiError> {
