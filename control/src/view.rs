@@ -71,6 +71,17 @@ impl View {
         }
     }
 
+    /// Supposes that a host was never heard, for "what if it were down".
+    pub fn forget(&mut self, host: HostId) {
+        self.hosts.remove(&host);
+    }
+
+    /// Supposes that this heartbeat has just come, for "what if it were up".
+    pub fn suppose(&mut self, host: HostId, heartbeat: Heartbeat, now: Instant) {
+        let seen = Seen { heard_at: now, lease_lost_at: None, last: Some(heartbeat) };
+        self.hosts.insert(host, seen);
+    }
+
     /// What was heard of a host.
     #[must_use]
     pub fn of(&self, host: HostId) -> Option<&Seen> {

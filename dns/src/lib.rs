@@ -19,6 +19,8 @@ pub mod wire;
 pub mod zone;
 pub mod zones;
 
+pub use hickory_proto::rr::Record;
+
 pub use answer::{Answer, Query, answer};
 pub use server::{BindError, Counters, DnsServer};
 pub use wire::{Handled, Transport, respond};

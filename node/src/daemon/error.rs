@@ -1,0 +1,49 @@
+//! Why a daemon did not start, and what to do.
+
+use std::net::SocketAddr;
+
+use crate::pki::PkiError;
+use crate::raft::{OpenError, StoreError};
+use crate::transport::TransportError;
+
+/// Why a daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Keys or certificates.
+    #[error(transparent)]
+    Identity(#[from] PkiError),
+    /// The configuration is another host's.
+    #[error("the configuration is that of host {config}, the data directory that of host {identity}; correct `name` or `data_dir`")]
+    Name {
+        /// Name in the configuration.
+        config: String,
+        /// Name in the certificate.
+        identity: String,
+    },
+    /// An address could not be bound.
+    #[error("cannot listen on {address}: {source}; is another daemon running there, and is the address on an interface?")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Raft or its store.
+    #[error(transparent)]
+    Raft(#[from] OpenError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Connections.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// DNS.
+    #[error(transparent)]
+    Dns(#[from] dns::BindError),
+    /// The system gave no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The driver for real interfaces is not there yet.
+    #[error("driver \"netlink\" is not in this release; set `driver = \"loopback\"` to try rais on 127.0.0.0/8, or `observer = true` for a host that only votes and serves DNS")]
+    NoNetlink,
+}

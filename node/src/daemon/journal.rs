@@ -1,0 +1,102 @@
+//! What happened, as this host applied it: kept in a bounded ring, told to whoever follows, and logged.
+//!
+//! Every host derives the same events from the same log, so `rais events` says the same everywhere.
+//! After a restart the ring holds what the log still holds.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use statemachine::{Happening, State};
+use tokio::sync::broadcast;
+
+use crate::api::EventRecord;
+use crate::raft::Step;
+
+/// Events kept; at some 200 bytes each, 1 MB.
+const KEPT: usize = 4_096;
+/// Events that a follower may be behind before it loses some.
+const FOLLOWED: usize = 1_024;
+
+/// The events of this host.
+pub struct Journal {
+    ring: Mutex<VecDeque<EventRecord>>,
+    followers: broadcast::Sender<EventRecord>,
+}
+
+impl Journal {
+    /// An empty one.
+    pub fn new() -> Self {
+        let (followers, _) = broadcast::channel(FOLLOWED);
+        Self { ring: Mutex::new(VecDeque::with_capacity(KEPT)), followers }
+    }
+
+    /// Takes in what a step of the state machine made happen.
+    pub fn take_in(&self, step: &Step) {
+        for entry in &step.entries {
+            for effect in &entry.applied.effects {
+                let record = EventRecord::of(effect, entry.applied.index, entry.wall, &step.state);
+                if !step.replay {
+                    log(&effect.what, &record);
+                    // Nobody follows: fine.
+                    let _followed = self.followers.send(record.clone());
+                }
+                self.keep(record);
+            }
+            for refused in entry.applied.outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+                tracing::debug!(index = entry.applied.index, %refused, "command refused");
+            }
+        }
+        if !step.replay {
+            watch_over(&step.state);
+        }
+    }
+
+    fn keep(&self, record: EventRecord) {
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if ring.len() == KEPT {
+            ring.pop_front();
+        }
+        ring.push_back(record);
+    }
+
+    /// Events after log index `since`, the oldest first; without it, the newest `limit`.
+    pub fn read(&self, since: Option<u64>, limit: usize) -> Vec<EventRecord> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        match since {
+            Some(since) => ring.iter().filter(|event| event.index > since).take(limit).cloned().collect(),
+            None => ring.iter().skip(ring.len().saturating_sub(limit)).cloned().collect(),
+        }
+    }
+
+    /// Events from now on.
+    pub fn follow(&self) -> broadcast::Receiver<EventRecord> {
+        self.followers.subscribe()
+    }
+}
+
+/// One line for each event, at the level of who must act (docs/errors-and-logs.md).
+fn log(what: &Happening, record: &EventRecord) {
+    let (kind, index) = (record.kind.as_str(), record.index);
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (group, host, reason) = (text(&record.group), text(&record.host), text(&record.reason));
+    let address = record.address.map(|ip| ip.to_string()).unwrap_or_default();
+    match what {
+        Happening::CannotAssign => {
+            tracing::error!(kind, index, group, address, "nobody can serve the address; `rais why {address}` says why");
+        }
+        Happening::AcquireFail { .. }
+        | Happening::ReleaseFail { .. }
+        | Happening::TestFailed
+        | Happening::HostDown { .. }
+        | Happening::HostFencing { .. }
+        | Happening::OrphanExpired => tracing::warn!(kind, index, group, address, host, reason, "{kind}"),
+        _ => tracing::info!(kind, index, group, address, host, reason, "{kind}"),
+    }
+}
+
+/// The laws of the replicated state, on the living array: a broken one is an alarm, not a crash.
+fn watch_over(state: &State) {
+    for violation in statemachine::audit(state) {
+        tracing::error!(law = violation.law, detail = violation.detail, index = state.index, "a law of the state is broken; please report this");
+    }
+}

@@ -1,0 +1,329 @@
+//! The daemon: everything put together, started in order and stopped in order.
+//!
+//! ```text
+//! datagrams -> pulse (control) -> proposals -> raft -> applied -> zones, journal, pulse -> hands -> driver
+//! ```
+//!
+//! Order of start: store and Raft (what was agreed), connections (who else), control thread, DNS. Until
+//! this host has recovered what it knew, DNS says SERVFAIL and nothing is served.
+
+mod admit;
+mod anchor;
+mod carrier;
+mod datagram;
+mod desk;
+mod error;
+mod hands;
+mod journal;
+mod mailbox;
+mod members;
+mod pulse;
+mod queries;
+mod register;
+mod watch;
+pub mod wire;
+mod writes;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use control::{Core, Event, RaftStatus};
+use dns::{DnsServer, Zones};
+use host::driver::{AddressDriver, Gate};
+use statemachine::{Boot, Command, Entry, HostId, LogTime, State};
+use tokio::sync::mpsc;
+
+use crate::api::{Problem, ProblemKind, Response};
+use crate::config::{Driver, HostConfig};
+use crate::pki::ArrayIdentity;
+use crate::raft::{Compaction, ProposeError, Raft, RaftOptions, RaftTiming, RaftView, Step};
+use crate::transport::{Peers, Server, ServerLimits, Sessions, Timing, write_control_addresses};
+use crate::{clock, random};
+
+use carrier::Carrier;
+use desk::Desk;
+pub use error::DaemonError;
+use journal::Journal;
+use mailbox::{Letter, Mailbox};
+use pulse::{Outlets, Proposal, Pulse};
+use watch::Watch;
+
+/// Plans on their way to Raft; the control has one in flight, so more means that Raft is stuck.
+const PROPOSALS: usize = 4;
+/// How long to wait for what this host knew before it stopped; without a leader it goes on waiting.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the parts of a running daemon share.
+pub struct Daemon {
+    /// This host.
+    pub me: HostId,
+    /// Its configuration.
+    pub config: HostConfig,
+    /// Its keys.
+    pub identity: ArrayIdentity,
+    /// Raft.
+    pub raft: Raft,
+    /// Connections to the other hosts.
+    pub peers: Arc<Peers>,
+    /// The control thread's mailbox.
+    pub mailbox: Mailbox,
+    /// What DNS answers from.
+    pub zones: Arc<ArcSwap<Zones>>,
+    /// What happened.
+    pub journal: Arc<Journal>,
+    /// What guards the addresses of this host.
+    pub gate: &'static str,
+    server: Server,
+}
+
+impl Daemon {
+    /// The leader, waiting for one at most `patience`.
+    pub async fn leader(&self, patience: Duration) -> Option<HostId> {
+        let mut view = self.raft.view();
+        let known = view.wait_for(|view| view.leader.is_some());
+        let view = tokio::time::timeout(patience, known).await.ok()?.ok()?;
+        view.leader.map(HostId)
+    }
+
+    /// As leader: how long ago a quorum was heard.
+    pub fn quorum_age(&self) -> Option<Duration> {
+        self.raft.view().borrow().quorum_age(clock::monotonic())
+    }
+
+    /// Commits commands that somebody asked for, and answers with `words` when all were accepted.
+    pub async fn commit(&self, commands: Vec<Command>, words: &str) -> Response {
+        let at = self.mailbox.ask(|core, now| core.log_time(now)).await.unwrap_or_default();
+        match self.propose(at, commands).await {
+            Ok(applied) => match applied.outcomes.into_iter().find_map(Result::err) {
+                Some(rejected) => desk::refused(Problem::rejected(&rejected)),
+                None => Response::Done { index: Some(applied.index), words: words.to_owned() },
+            },
+            Err(ProposeError::NotLeader { .. }) => desk::refused(Problem::no_leader()),
+            Err(ProposeError::Timeout) => desk::refused(Problem::no_quorum()),
+            Err(error) => {
+                let remedy = "`rais status` shows how the array is; then try again";
+                desk::refused(Problem::new(ProblemKind::Internal, "not committed", error.to_string(), remedy))
+            }
+        }
+    }
+
+    async fn propose(&self, at: LogTime, commands: Vec<Command>) -> Result<statemachine::Applied, ProposeError> {
+        self.raft.propose(Entry { at, wall: clock::wall_ms(), origin: None, commands }).await
+    }
+
+    /// Follows where the hosts are, and who was forgotten.
+    fn follow_hosts(&self, state: &State, view: &RaftView) {
+        for (id, node) in &view.nodes {
+            self.peers.set_addresses(HostId(*id), node.control.clone());
+        }
+        for host in state.hosts.values() {
+            self.peers.set_addresses(host.id, host.control.clone());
+        }
+        for gone in self.peers.hosts() {
+            let known = state.hosts.contains_key(&gone) || view.nodes.contains_key(&gone.0);
+            if !known && state.array.is_some() {
+                self.peers.forget(gone);
+                self.server.close_host(gone);
+            }
+        }
+    }
+}
+
+/// Runs a daemon until `stop` resolves. `ready` is called once it serves.
+///
+/// # Errors
+/// [`DaemonError`], which says what to do.
+pub async fn run(config: HostConfig, ready: impl FnOnce(), stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+    let identity = ArrayIdentity::load(&config.data_dir)?;
+    if identity.name() != config.name {
+        return Err(DaemonError::Name { config: config.name, identity: identity.name().to_owned() });
+    }
+    let (pulse, waker) = Pulse::bind(&config.control).map_err(|(address, source)| DaemonError::Bind { address, source })?;
+    let (mailbox, inbox) = mailbox::mailbox(waker);
+    let (zones, journal) = (Arc::new(ArcSwap::from_pointee(Zones::default())), Arc::new(Journal::new()));
+    let carrier = Arc::new(Carrier::default());
+    let raft = open_raft(&config.data_dir, &identity, &carrier, &mailbox, &zones, &journal).await?;
+    let boot = Boot(raft.store().next_boot().await?);
+    let (sessions, desk) = (Sessions::new(), Arc::new(Desk::default()));
+    let limits = ServerLimits::default();
+    let handler = Arc::clone(&desk) as Arc<dyn crate::transport::Handler>;
+    let server = Server::bind(&config.control, &identity, boot, Arc::clone(&sessions), handler, limits).await?;
+    let runtime = tokio::runtime::Handle::current();
+    let peers = Peers::new(&identity, boot, Arc::clone(&sessions), Timing::default(), runtime.clone())?;
+    carrier.connect(Arc::clone(&peers));
+    let driver = driver(&config)?;
+    let gate = match driver.gate() {
+        Gate::None { reason } => {
+            tracing::warn!(driver = driver.name(), reason, "gate: none; the promise of one holder rests on this daemon alone");
+            "none"
+        }
+        _ => "nftables",
+    };
+    let interfaces: BTreeMap<String, String> =
+        config.members.iter().map(|member| (member.group.clone(), member.interface.clone())).collect();
+    let (actions, hands) = hands::start(driver, interfaces, mailbox.clone()).map_err(DaemonError::Thread)?;
+    let state = raft.state();
+    let at = anchor::recall(raft.store(), state.at).await;
+    let me = identity.host();
+    let core = Core::new(me, boot, state, at, random::dice(), clock::now());
+    let (proposals, proposed) = mpsc::channel(PROPOSALS);
+    let beating = pulse.start(core, inbox, Outlets { proposals, actions, sessions }).map_err(DaemonError::Thread)?;
+    let dns = DnsServer::bind(&config.dns, Arc::clone(&zones), &runtime)?;
+    write_control_addresses(&config.data_dir, &config.control)?;
+    let daemon = Arc::new(Daemon { me, config, identity, raft, peers, mailbox, zones, journal, gate, server });
+    desk.open(Arc::clone(&daemon));
+    let tasks = start_tasks(&daemon, proposed);
+    recover(&daemon, &dns).await;
+    ready();
+    stop.await;
+    tracing::info!("stopping");
+    for task in tasks {
+        task.abort();
+    }
+    daemon.mailbox.post(Letter::Stop);
+    // The control thread's end closes the driver's queue, whose thread then lets go of every address.
+    join(beating, "control").await;
+    join(hands, "driver").await;
+    dns.shutdown().await;
+    daemon.raft.shutdown().await;
+    Ok(())
+}
+
+async fn join(thread: std::thread::JoinHandle<()>, name: &'static str) {
+    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+    if !matches!(joined, Ok(Ok(()))) {
+        tracing::error!(thread = name, "thread ended in a panic; please report this");
+    }
+}
+
+async fn open_raft(
+    data_dir: &Path,
+    identity: &ArrayIdentity,
+    carrier: &Arc<Carrier>,
+    mailbox: &Mailbox,
+    zones: &Arc<ArcSwap<Zones>>,
+    journal: &Arc<Journal>,
+) -> Result<Raft, DaemonError> {
+    let (box_, zones, journal) = (mailbox.clone(), Arc::clone(zones), Arc::clone(journal));
+    let applied = move |step: Step| {
+        if let Some(changed) = Zones::of_changed(&step.state, &zones.load()) {
+            for refused in changed.refused() {
+                tracing::error!(%refused, "a zone cannot be served");
+            }
+            zones.store(Arc::new(changed));
+        }
+        journal.take_in(&step);
+        box_.state(step.state);
+    };
+    let options = RaftOptions {
+        data_dir: data_dir.to_owned(),
+        id: identity.host().0,
+        timing: raft_timing(data_dir),
+        compaction: Compaction::default(),
+        transport: Arc::clone(carrier) as Arc<dyn crate::raft::RaftTransport>,
+        log_watch: Arc::new(Watch::new(mailbox.clone())),
+        applied: Arc::new(applied),
+    };
+    Ok(Raft::open(options).await?)
+}
+
+/// Raft's timing is fixed when it starts, before the log is read; a changed one is taken with the
+/// next start, from a file that the daemon wrote.
+fn raft_timing(data_dir: &Path) -> RaftTiming {
+    let text = std::fs::read_to_string(data_dir.join(RAFT_TIMING_FILE)).unwrap_or_default();
+    let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    match numbers.as_slice() {
+        [heartbeat_ms, election_min_ms, election_max_ms] => {
+            RaftTiming { heartbeat_ms: *heartbeat_ms, election_min_ms: *election_min_ms, election_max_ms: *election_max_ms }
+        }
+        _ => RaftTiming::default(),
+    }
+}
+
+/// Heartbeat, shortest and longest election time-out in ms, as the log had them last.
+const RAFT_TIMING_FILE: &str = "raft-timing";
+
+fn driver(config: &HostConfig) -> Result<Box<dyn AddressDriver>, DaemonError> {
+    match config.driver {
+        Driver::Loopback { http_port } => Ok(Box::new(host::loopback::Loopback::new(&config.name, http_port))),
+        Driver::Netlink if config.members.is_empty() || config.observer => {
+            Ok(Box::new(host::loopback::Loopback::new(&config.name, 0)))
+        }
+        Driver::Netlink => Err(DaemonError::NoNetlink),
+    }
+}
+
+fn start_tasks(daemon: &Arc<Daemon>, proposed: mpsc::Receiver<Proposal>) -> Vec<tokio::task::JoinHandle<()>> {
+    vec![
+        tokio::spawn(propose_all(Arc::clone(daemon), proposed)),
+        tokio::spawn(tell_standing(Arc::clone(daemon))),
+        tokio::spawn(members::care(Arc::clone(daemon))),
+        tokio::spawn(register::introduce(Arc::clone(daemon))),
+        tokio::spawn(anchor::keep(Arc::clone(daemon))),
+    ]
+}
+
+/// Opens DNS once this host knows again what it knew.
+async fn recover(daemon: &Arc<Daemon>, dns: &DnsServer) {
+    while let Err(error) = daemon.raft.wait_for_recovery(RECOVERY_PATIENCE).await {
+        tracing::warn!(%error, "still recovering: no leader yet; DNS answers SERVFAIL until then");
+        if daemon.raft.view().borrow().stopped.is_some() {
+            return;
+        }
+    }
+    dns.set_ready(true);
+}
+
+/// Takes the control's plans to Raft, one at a time.
+async fn propose_all(daemon: Arc<Daemon>, mut proposed: mpsc::Receiver<Proposal>) {
+    while let Some(Proposal { id, at, commands }) = proposed.recv().await {
+        if let Err(error) = daemon.propose(at, commands).await {
+            tracing::debug!(%error, "plan not committed; it is drawn again");
+        }
+        daemon.mailbox.post(Letter::Event(Event::Proposed { id }));
+    }
+}
+
+/// Tells the control thread when Raft's standing changed.
+async fn tell_standing(daemon: Arc<Daemon>) {
+    let mut view = daemon.raft.view();
+    let mut told = RaftStatus::default();
+    let mut timing = None;
+    loop {
+        let current = status_of(&view.borrow_and_update());
+        if current != told {
+            daemon.mailbox.post(Letter::Event(Event::Raft(current.clone())));
+            told = current;
+        }
+        keep_timing(&daemon, &mut timing);
+        if view.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn keep_timing(daemon: &Daemon, kept: &mut Option<String>) {
+    let timing = daemon.raft.state().timing;
+    let text = format!("{} {} {}\n", timing.raft_heartbeat_ms, timing.election_min_ms, timing.election_max_ms);
+    if kept.as_ref() != Some(&text) {
+        let path = daemon.config.data_dir.join(RAFT_TIMING_FILE);
+        if let Err(error) = std::fs::write(&path, &text) {
+            tracing::warn!(file = %path.display(), %error, "Raft's timing cannot be noted for the next start");
+        }
+        *kept = Some(text);
+    }
+}
+
+fn status_of(view: &RaftView) -> RaftStatus {
+    let voters = view.voters.iter().map(|set| set.iter().copied().map(HostId).collect());
+    RaftStatus {
+        term: view.term,
+        leader: view.leader.map(HostId),
+        am_leader: view.am_leader,
+        voters: voters.collect(),
+        membership: view.membership_index,
+    }
+}

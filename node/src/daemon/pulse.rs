@@ -1,0 +1,188 @@
+//! The control thread: heartbeats, leases and plans, away from the async runtime.
+//!
+//! A stalled disk, a busy runtime or a flood of queries must not cost a heartbeat (etcd#15247,
+//! keepalived#2066), so this thread waits only for its sockets and its clock, and hands all else on.
+//!
+//! Limits: at most [`BATCH`] datagrams and letters between two looks at the clock.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use control::{Core, Event, HostAction, Output};
+use mio::net::UdpSocket;
+use mio::{Events, Interest, Poll, Token, Waker};
+use statemachine::{Command, HostId, LogTime};
+use tokio::sync::mpsc;
+
+use super::datagram;
+use super::mailbox::{Inbox, Letter};
+use crate::clock;
+use crate::transport::Sessions;
+
+/// Datagrams and letters handled between two looks at the clock.
+const BATCH: usize = 256;
+/// The waker's token; sockets have theirs from 0.
+const WAKER: Token = Token(usize::MAX);
+/// Longest sleep, in ms: a bound in case a wake-up is lost.
+const LONGEST_SLEEP_MS: u64 = 1_000;
+
+/// A proposal on its way to Raft.
+pub struct Proposal {
+    /// Its number, for the answer.
+    pub id: u64,
+    /// Replicated time.
+    pub at: LogTime,
+    /// Its commands.
+    pub commands: Vec<Command>,
+}
+
+/// Where the thread's outputs go. All are bounded; what does not fit is dropped and comes again, since
+/// the control derives its work anew.
+pub struct Outlets {
+    /// To Raft.
+    pub proposals: mpsc::Sender<Proposal>,
+    /// To the driver.
+    pub actions: SyncSender<HostAction>,
+    /// Seals and opens datagrams.
+    pub sessions: Arc<Sessions>,
+}
+
+/// The sockets and the clock of the control thread, before it starts.
+pub struct Pulse {
+    poll: Poll,
+    sockets: Vec<UdpSocket>,
+}
+
+impl Pulse {
+    /// Binds a UDP socket on each control address.
+    ///
+    /// # Errors
+    /// The address that failed, and why.
+    pub fn bind(control: &[SocketAddr]) -> Result<(Self, Arc<Waker>), (SocketAddr, std::io::Error)> {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let poll = Poll::new().map_err(|error| (nowhere, error))?;
+        let waker = Waker::new(poll.registry(), WAKER).map_err(|error| (nowhere, error))?;
+        let mut sockets = Vec::new();
+        for (number, address) in control.iter().enumerate() {
+            let mut socket = UdpSocket::bind(*address).map_err(|error| (*address, error))?;
+            let registered = poll.registry().register(&mut socket, Token(number), Interest::READABLE);
+            registered.map_err(|error| (*address, error))?;
+            sockets.push(socket);
+        }
+        Ok((Self { poll, sockets }, Arc::new(waker)))
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(self, core: Core, inbox: Inbox, outlets: Outlets) -> std::io::Result<JoinHandle<()>> {
+        let mut beating = Beating { poll: self.poll, sockets: self.sockets, core, inbox, outlets, packet: Vec::new() };
+        std::thread::Builder::new().name("control".into()).spawn(move || beating.run())
+    }
+}
+
+struct Beating {
+    poll: Poll,
+    sockets: Vec<UdpSocket>,
+    core: Core,
+    inbox: Inbox,
+    outlets: Outlets,
+    packet: Vec<u8>,
+}
+
+impl Beating {
+    fn run(&mut self) {
+        let mut ready = Events::with_capacity(64);
+        let mut more = false;
+        loop {
+            let timeout = if more { Duration::ZERO } else { self.until_next_wake() };
+            if let Err(error) = self.poll.poll(&mut ready, Some(timeout))
+                && error.kind() != ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "control thread cannot wait for its sockets");
+            }
+            let letters = self.inbox.take(BATCH);
+            more = letters.len() >= BATCH;
+            for letter in letters {
+                match letter {
+                    Letter::Event(event) => self.step(event),
+                    Letter::Question(question) => question(&self.core, clock::now()),
+                    Letter::Stop => return,
+                }
+            }
+            for number in 0..self.sockets.len() {
+                more |= self.receive(number);
+            }
+            self.step(Event::Woke);
+        }
+    }
+
+    fn until_next_wake(&self) -> Duration {
+        let left = self.core.next_wake().us_since(clock::now());
+        Duration::from_micros(left.min(LONGEST_SLEEP_MS * 1000))
+    }
+
+    /// Reads what waits on a socket. True when more may wait.
+    fn receive(&mut self, number: usize) -> bool {
+        let mut buffer = [0u8; datagram::MAX_MESSAGE + 64];
+        let mut plain = Vec::new();
+        for _ in 0..BATCH {
+            let Some(socket) = self.sockets.get(number) else { return false };
+            match socket.recv_from(&mut buffer) {
+                Ok((len, _)) => {
+                    // What does not open is counted by the sessions, by reason.
+                    let Ok(from) = self.outlets.sessions.open(&buffer[..len], &mut plain) else { continue };
+                    match datagram::decode(&plain) {
+                        Some(message) => self.step(Event::Received { from, message }),
+                        None => tracing::warn!(host = %from, "datagram does not decode; does that host run another version?"),
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // ECONNREFUSED and its like: an earlier datagram met a dead host. Not ours to mind.
+                Err(error) if error.kind() != ErrorKind::WouldBlock => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn step(&mut self, event: Event) {
+        for output in self.core.step(clock::now(), event) {
+            match output {
+                Output::Send { to, message } => match datagram::encode(&message) {
+                    Some(bytes) => self.send(to, &bytes),
+                    None => tracing::error!("heartbeat does not fit a datagram: this host holds too many addresses"),
+                },
+                Output::Propose { id, at, commands } => {
+                    if self.outlets.proposals.try_send(Proposal { id, at, commands }).is_err() {
+                        tracing::warn!("Raft does not keep up with proposals; the plan is drawn again");
+                    }
+                }
+                Output::Perform(action) => {
+                    if self.outlets.actions.try_send(action).is_err() {
+                        tracing::error!("the address driver does not keep up");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends on every control network: what arrives twice is harmless.
+    fn send(&mut self, to: HostId, bytes: &[u8]) {
+        let Some(host) = self.core.state().hosts.get(&to) else { return };
+        for (number, address) in host.control.iter().enumerate() {
+            let socket = self.sockets.get(number).or(self.sockets.first());
+            if let Some(socket) = socket
+                && self.outlets.sessions.seal(to, bytes, &mut self.packet)
+            {
+                // A full buffer or a dead network: the next heartbeat follows, on another network too.
+                let _lost = socket.send_to(&self.packet, *address);
+            }
+        }
+    }
+}

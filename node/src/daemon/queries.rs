@@ -1,0 +1,259 @@
+//! What people ask: status, zone, events, why, plan. Changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::{Core, Heartbeat, Instant, View};
+use statemachine::{
+    Command, Entry, GroupCommand, GroupName, HostCommand, HostId, HostState, State, apply, truly_served,
+};
+
+use super::Daemon;
+use super::desk::refused;
+use crate::api::{
+    self, Hypothesis, Live, LiveHost, Problem, ProblemKind, RecordLine, Request, Response, ZoneMember, ZoneReport,
+};
+use crate::config::policy_diff;
+
+/// A leader that heard no quorum for this long says that there is none.
+const QUORUM_PATIENCE: Duration = Duration::from_secs(1);
+
+fn not_found(what: &str, name: &str, remedy: &str) -> Response {
+    let detail = format!("there is no {what} {name}");
+    refused(Problem::new(ProblemKind::NotFound, format!("no such {what}"), detail, remedy))
+}
+
+/// Answers from this host's own copy.
+pub async fn answer(daemon: &Arc<Daemon>, request: Request) -> Response {
+    let state = daemon.raft.state();
+    match request {
+        Request::Status => status(daemon).await,
+        Request::Zone { group } => match zone(daemon, &GroupName(group.clone())).await {
+            Some(report) => Response::Zone(report),
+            None => not_found("group", &group, "`rais groups` lists the groups"),
+        },
+        Request::Events { since, limit } => {
+            Response::Events(daemon.journal.read(since, limit.min(api::MAX_EVENTS) as usize))
+        }
+        Request::GroupShow { group } => match state.groups.get(&GroupName(group.clone())) {
+            Some(found) => {
+                Response::Group { policy: Box::new(found.policy.clone()), generation: found.generation }
+            }
+            None => not_found("group", &group, "`rais groups` lists the groups"),
+        },
+        Request::TimingShow => Response::Timing(state.timing),
+        _ => refused(Problem::new(ProblemKind::Invalid, "not a question", "this is not answered here", "please report this")),
+    }
+}
+
+/// Answers from the leader's view.
+pub async fn explain(daemon: &Arc<Daemon>, request: Request) -> Response {
+    match request {
+        Request::Why { address } => {
+            let why = move |core: &Core, now: Instant| {
+                let state = Arc::clone(core.state());
+                (control::why(&state, core.view(), core.log_time(now), address), state)
+            };
+            match daemon.mailbox.ask(why).await {
+                Some((Some(why), state)) => Response::Why(api::why_report(address, &why, &state)),
+                _ => not_found("address", &address.to_string(), "`rais addresses` lists the addresses"),
+            }
+        }
+        Request::Plan { hypotheses } => plan(daemon, hypotheses).await,
+        Request::GroupApply { policy, .. } => {
+            let state = daemon.raft.state();
+            let current = state.groups.get(&policy.name);
+            let changes = policy_diff(current.map(|group| &group.policy), &policy);
+            Response::GroupApplied { changes, seen: current.map(|group| group.generation), index: None }
+        }
+        _ => refused(Problem::new(ProblemKind::Invalid, "not a question", "this is not answered here", "please report this")),
+    }
+}
+
+async fn status(daemon: &Arc<Daemon>) -> Response {
+    let raft = daemon.raft.view().borrow().clone();
+    let look = |core: &Core, now: Instant| live(core, now);
+    let Some((state, mut live)) = daemon.mailbox.ask(look).await else {
+        return refused(Problem::new(ProblemKind::Internal, "no status", "the control thread has ended", "restart the daemon"));
+    };
+    live.me = daemon.me;
+    live.term = raft.term;
+    live.leader = raft.leader.map(HostId);
+    live.quorum = match raft.am_leader {
+        true => daemon.quorum_age().is_some_and(|age| age < QUORUM_PATIENCE),
+        false => raft.leader.is_some(),
+    };
+    let gate = Some(daemon.gate.to_owned());
+    live.hosts.entry(daemon.me).or_default().gate = gate;
+    Response::Status(Box::new(api::project(&state, &live)))
+}
+
+fn live(core: &Core, now: Instant) -> (Arc<State>, Live) {
+    let state = Arc::clone(core.state());
+    let mut hosts = BTreeMap::new();
+    for id in state.hosts.keys() {
+        let Some(seen) = core.view().of(*id).filter(|seen| seen.last.is_some()) else { continue };
+        let mut utilization = BTreeMap::new();
+        for (name, group) in &state.groups {
+            if core.view().report(*id, name).is_some_and(|report| report.capacity > 0) {
+                let used = core.view().utilization(*id, name, group.policy.scale);
+                utilization.insert(name.clone(), used);
+            }
+        }
+        let usable = state.timing.usable_lease_ms();
+        let ago = now.ms_since(seen.heard_at);
+        let lease_ms = seen.last.as_ref().filter(|last| last.lease_ok).map(|_| usable.saturating_sub(ago));
+        hosts.insert(*id, LiveHost { last_heard_ms: Some(ago), lease_ms, gate: None, utilization });
+    }
+    (state, Live { hosts, ..Live::default() })
+}
+
+async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
+    let look = |core: &Core, _: Instant| (Arc::clone(core.state()), core.view().clone());
+    let (state, view) = daemon.mailbox.ask(look).await?;
+    let group = state.groups.get(name)?;
+    let zones = daemon.zones.load_full();
+    let records = zones.all().into_iter().find(|zone| zone.apex().to_string() == group.policy.zone).map(lines);
+    let servers = group.zone.nameservers.iter().filter_map(|id| state.hosts.get(id)).flat_map(|host| host.dns.clone());
+    Some(ZoneReport {
+        group: name.0.clone(),
+        zone: group.policy.zone.clone(),
+        serial: group.zone.serial,
+        ttl_s: group.policy.ttl_s,
+        published: group.zone.published.iter().copied().collect(),
+        servers: servers.collect(),
+        records: records.unwrap_or_default(),
+        members: zone_members(&state, &view, name),
+    })
+}
+
+fn lines(zone: &dns::Zone) -> Vec<RecordLine> {
+    let line = |record: &&dns::Record| RecordLine {
+        name: record.name.to_string(),
+        ttl_s: record.ttl,
+        kind: record.record_type().to_string(),
+        value: record.data.to_string(),
+    };
+    zone.records().iter().map(line).collect()
+}
+
+fn zone_members(state: &State, view: &View, name: &GroupName) -> Vec<ZoneMember> {
+    let Some(group) = state.groups.get(name) else { return Vec::new() };
+    let served = truly_served(state, name);
+    let policy = &group.policy;
+    let mut members = Vec::new();
+    for (id, member) in &group.members {
+        let measured = view.report(*id, name).is_some_and(|report| report.capacity > 0);
+        let utilization = measured.then(|| view.utilization(*id, name, policy.scale));
+        let weighed = control::weigh(*id, utilization.unwrap_or(0), member.shed, policy.high_water, policy.low_water);
+        let addresses: Vec<Option<IpAddr>> = match member.is_spare() {
+            true => vec![None],
+            false => member.preferred.iter().map(|preferred| Some(preferred.ip)).collect(),
+        };
+        for address in addresses {
+            let published = address.is_some_and(|ip| group.zone.published.contains(&ip));
+            members.push(ZoneMember {
+                host: state.name_of(*id),
+                address,
+                published,
+                reason: zone_reason(state, *id, member, address, published, &served),
+                utilization,
+                weighted: measured.then_some(weighed.weighted),
+            });
+        }
+    }
+    members
+}
+
+fn zone_reason(
+    state: &State,
+    id: HostId,
+    member: &statemachine::Member,
+    address: Option<IpAddr>,
+    published: bool,
+    served: &BTreeSet<IpAddr>,
+) -> String {
+    let host_state = state.hosts.get(&id).map(|host| host.state);
+    let words = match (address, host_state) {
+        (None, _) => "a hot spare has no preferred address to publish",
+        (Some(_), _) if published && member.shed => "above the high-water mark, kept since the zone may not fall below min_addresses",
+        (Some(_), _) if published => "its preferred host serves it",
+        (Some(_), Some(HostState::Down { .. }) | None) => "its host is down",
+        (Some(_), _) if member.quiesced => "an operator quiesced its host",
+        (Some(_), _) if !member.healthy => "its host's tests fail",
+        (Some(ip), _) if !served.contains(&ip) => "its preferred host does not serve it",
+        (Some(_), _) if member.shed => "its host was above the high-water mark and is not below the low one yet",
+        (Some(_), _) => "it enters with the leader's next look at the zone",
+    };
+    words.to_owned()
+}
+
+async fn plan(daemon: &Arc<Daemon>, hypotheses: Vec<Hypothesis>) -> Response {
+    let supposed = hypotheses.clone();
+    let look = move |core: &Core, now: Instant| {
+        let at = core.log_time(now);
+        let (mut state, mut view) = (State::clone(core.state()), core.view().clone());
+        for hypothesis in &supposed {
+            suppose(&mut state, &mut view, hypothesis, now)?;
+        }
+        let steps = control::plan(&state, &view, at, 0, Vec::new(), &BTreeSet::new()).steps;
+        Ok((steps, state))
+    };
+    match daemon.mailbox.ask(look).await {
+        Some(Ok((steps, state))) => Response::Plan(api::plan_report(&steps, &hypotheses, &state)),
+        Some(Err(problem)) => refused(problem),
+        None => refused(Problem::no_leader()),
+    }
+}
+
+/// Makes the state and the view what they would be.
+fn suppose(state: &mut State, view: &mut View, hypothesis: &Hypothesis, now: Instant) -> Result<(), Problem> {
+    let (Hypothesis::Down { host }
+    | Hypothesis::Up { host }
+    | Hypothesis::Quiesce { host, .. }
+    | Hypothesis::Resume { host, .. }) = hypothesis;
+    let Some(known) = state.host_named(host).cloned() else {
+        let detail = format!("no host is named {host}");
+        return Err(Problem::new(ProblemKind::NotFound, "no such host", detail, "`rais hosts` lists the hosts"));
+    };
+    let id = known.id;
+    let group = |group: &Option<String>| group.clone().map(GroupName);
+    match hypothesis {
+        Hypothesis::Down { .. } if known.is_down() => Ok(()),
+        Hypothesis::Down { .. } => {
+            view.forget(id);
+            if known.is_up() {
+                let fence = HostCommand::Fence { host: id, incarnation: known.incarnation, silent_ms: 0 };
+                try_on(state, Command::Host(fence))?;
+            }
+            let fence = state.hosts.get(&id).and_then(|host| host.fence()).unwrap_or_default();
+            let membership = state.membership.index;
+            try_on(state, Command::Host(HostCommand::Down { host: id, fence, membership, fence_ms: 0 }))
+        }
+        Hypothesis::Up { .. } => {
+            let heartbeat = Heartbeat { boot: known.boot, applied: u64::MAX, lease_ok: true, ..Heartbeat::default() };
+            view.suppose(id, heartbeat, now);
+            match known.is_up() {
+                true => Ok(()),
+                false => try_on(state, Command::Host(HostCommand::Up { host: id, seen: known.incarnation, boot: known.boot })),
+            }
+        }
+        Hypothesis::Quiesce { group: g, .. } => {
+            try_on(state, Command::Group(GroupCommand::Quiesce { host: id, group: group(g), drain: false }))
+        }
+        Hypothesis::Resume { group: g, .. } => {
+            try_on(state, Command::Group(GroupCommand::Resume { host: id, group: group(g) }))
+        }
+    }
+}
+
+fn try_on(state: &mut State, command: Command) -> Result<(), Problem> {
+    let entry = Entry { at: state.at, wall: state.wall, origin: None, commands: vec![command] };
+    let index = state.index + 1;
+    match apply(state, index, &entry).outcomes.into_iter().find_map(Result::err) {
+        Some(rejected) => Err(Problem::rejected(&rejected)),
+        None => Ok(()),
+    }
+}
