@@ -81,6 +81,9 @@ pub enum ChangeError {
     /// Another change is not yet committed.
     #[error("another change of the members is under way")]
     InProgress,
+    /// The leader is new and has committed nothing yet.
+    #[error("the leader is new; try again in a moment")]
+    TooEarly,
     /// The change can't be made.
     #[error("change of the members refused: {0}")]
     Refused(String),
@@ -131,6 +134,9 @@ impl From<WriteError> for ChangeError {
             RaftError::APIError(ClientWriteError::ChangeMembershipError(
                 ChangeMembershipError::InProgress(_),
             )) => Self::InProgress,
+            RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                ChangeMembershipError::UncommittedLeaderLog(_),
+            )) => Self::TooEarly,
             RaftError::APIError(other) => Self::Refused(other.to_string()),
         }
     }

@@ -59,6 +59,26 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a read may wait for a quorum and for apply.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Until openraft's task has run once its metrics are empty, as if the store were.
+async fn await_first_report(core: &Core) -> Result<(), OpenError> {
+    let fault = |error: &dyn std::fmt::Display| OpenError::Core(error.to_string());
+    let members = core.with_raft_state(|state| *state.membership_state.effective().log_id()).await;
+    let members = members.map_err(|error| fault(&error))?;
+    let reported = core.wait(Some(COMMIT_PATIENCE));
+    let reported =
+        reported.metrics(|metrics| *metrics.membership_config.log_id() == members, "start").await;
+    reported.map(drop).map_err(|error| fault(&error))
+}
+
+/// Waits for news while this host leads; `false` once it does not, or the time is over.
+async fn fresh_leader(
+    views: &mut watch::Receiver<RaftView>,
+    until: tokio::time::Instant,
+) -> bool {
+    let news = tokio::time::timeout_at(until, views.changed()).await;
+    matches!(news, Ok(Ok(()))) && views.borrow().am_leader
+}
+
 /// How to open Raft.
 pub struct RaftOptions {
     /// The host's directory; Raft keeps to `raft/` in it.
@@ -114,6 +134,11 @@ impl Raft {
                 }
             };
         replaying.store(false, Ordering::Relaxed);
+        if let Err(error) = await_first_report(&core).await {
+            let _ = core.shutdown().await;
+            store.close().await;
+            return Err(error);
+        }
         let (view, follower) = view::follow(core.metrics());
         let raft = Self {
             core,
@@ -170,10 +195,28 @@ impl Raft {
         let _permit = self.room.try_acquire().map_err(|_| ProposeError::Busy)?;
         // Refused here, since in the log it would stop the store.
         codec::encode_entry(&entry).map_err(RecordError::from)?;
-        let write = self.core.client_write(Proposal(Arc::new(entry)));
-        let written = tokio::time::timeout(COMMIT_PATIENCE, write).await;
-        let written = written.map_err(|_| ProposeError::Timeout)??;
-        Ok(written.data.0.unwrap_or_default())
+        let proposal = Proposal(Arc::new(entry));
+        let mut views = self.view.clone();
+        let fresh_until = self.fresh_until();
+        loop {
+            let write = self.core.client_write(proposal.clone());
+            let written = tokio::time::timeout(COMMIT_PATIENCE, write).await;
+            match written.map_err(|_| ProposeError::Timeout)?.map_err(ProposeError::from) {
+                Ok(written) => return Ok(written.data.0.unwrap_or_default()),
+                Err(error @ ProposeError::NotLeader { leader: None }) => {
+                    if !fresh_leader(&mut views, fresh_until).await {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A new leader refuses writes, and has written nothing, until a quorum has acknowledged it: until when
+    /// we wait for that instead of telling the caller to look for another leader.
+    fn fresh_until(&self) -> tokio::time::Instant {
+        tokio::time::Instant::now() + Duration::from_millis(2 * self.timing.election_max_ms)
     }
 
     /// Confirms with a quorum that this host leads, and waits until it has applied everything that
@@ -215,10 +258,21 @@ impl Raft {
     }
 
     async fn change(&self, change: ChangeMembers<u64, Node>) -> Result<(), ChangeError> {
-        let change = self.core.change_membership(change, true);
-        let changed = tokio::time::timeout(COMMIT_PATIENCE, change).await;
-        changed.map_err(|_| ChangeError::Timeout)??;
-        Ok(())
+        let mut views = self.view.clone();
+        let fresh_until = self.fresh_until();
+        loop {
+            let change = self.core.change_membership(change.clone(), true);
+            let changed = tokio::time::timeout(COMMIT_PATIENCE, change).await;
+            match changed.map_err(|_| ChangeError::Timeout)?.map_err(ChangeError::from) {
+                Ok(_) => return Ok(()),
+                Err(error @ (ChangeError::NotLeader { leader: None } | ChangeError::TooEarly)) => {
+                    if !fresh_leader(&mut views, fresh_until).await {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Adds a learner, and returns once that is committed; it need not have caught up.
@@ -226,9 +280,7 @@ impl Raft {
     /// # Errors
     /// As [`ChangeError`] says.
     pub async fn add_learner(&self, id: u64, node: Node) -> Result<(), ChangeError> {
-        let add = self.core.add_learner(id, node, false);
-        tokio::time::timeout(COMMIT_PATIENCE, add).await.map_err(|_| ChangeError::Timeout)??;
-        Ok(())
+        self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, node)]))).await
     }
 
     /// Replaces a member's name and addresses.

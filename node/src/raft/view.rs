@@ -15,7 +15,7 @@ use super::types::{Metrics, Node, TypeConfig};
 const QUORUM_NEWS: Duration = Duration::from_millis(100);
 
 /// Raft, as seen from this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RaftView {
     /// This host.
     pub id: u64,

@@ -112,12 +112,12 @@ impl RaftTransport for Wire {
         Box::pin(async move {
             let away = || TransportError::Unreachable { target, reason: "cut".into() };
             self.hub.longest.fetch_max(body.len(), Ordering::Relaxed);
-            self.hub.pieces.fetch_add(usize::from(class == RpcClass::Snapshot), Ordering::Relaxed);
             let host = self.hub.hosts.lock().unwrap().get(&target).cloned();
             let host = host.ok_or_else(away)?;
             if self.hub.cut.lock().unwrap().contains(&(self.me, target)) {
                 return Err(away());
             }
+            self.hub.pieces.fetch_add(usize::from(class == RpcClass::Snapshot), Ordering::Relaxed);
             let answer = host.handle_rpc(self.me, &body).await;
             answer.map_err(|error| TransportError::Broken { target, reason: error.to_string() })
         })
