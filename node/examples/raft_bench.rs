@@ -1,13 +1,18 @@
-//! Measures Raft on this machine: commits a second, and the time from a leader's death to the next commit.
+//! Measures Raft on this machine: commits a second, and from a leader's death to the next commit.
 //!
-//! `cargo run --release -p rais --example raft_bench [seconds]`: one host and three, 1 / 16 / 64
+//! `cargo run --release -p rais --example raft_bench [seconds]`: one host and three, 1 to 256
 //! writers, entries of about 100 bytes; then the leader of three is cut off 20 times and each time
-//! the first commit of its successor is awaited. Hosts in one process over an in-memory transport: what is measured is
-//! the store and openraft, not a network.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! the first commit of its successor is awaited. The hosts share one process and talk through
+//! memory: what is measured is the store and openraft, not a network.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -38,12 +43,20 @@ impl RaftTransport for Wire {
         _: Duration,
     ) -> BoxFuture<'_, Result<Vec<u8>, TransportError>> {
         Box::pin(async move {
-            let away = || TransportError::Unreachable { target, reason: "cut".into() };
+            let away = || TransportError::Unreachable {
+                target,
+                reason: "cut".into(),
+            };
             let cut = |id| self.hub.cut.lock().unwrap().contains(&id);
             let host = self.hub.hosts.lock().unwrap().get(&target).cloned();
-            let host = host.filter(|_| !cut(self.me) && !cut(target)).ok_or_else(away)?;
+            let host = host
+                .filter(|_| !cut(self.me) && !cut(target))
+                .ok_or_else(away)?;
             let answer = host.handle_rpc(self.me, &body).await;
-            answer.map_err(|error| TransportError::Broken { target, reason: error.to_string() })
+            answer.map_err(|error| TransportError::Broken {
+                target,
+                reason: error.to_string(),
+            })
         })
     }
 }
@@ -56,10 +69,14 @@ fn entry(number: u64) -> Entry {
         name: HostName("x".repeat(32)),
         control: Vec::new(),
     };
-    Entry { at: LogTime(number), commands: vec![Command::Host(join)], ..Entry::default() }
+    Entry {
+        at: LogTime(number),
+        commands: vec![Command::Host(join)],
+        ..Entry::default()
+    }
 }
 
-async fn found(dir: &PathBuf, hub: &Arc<Hub>, count: u64, timing: RaftTiming) -> Vec<Raft> {
+async fn found(dir: &Path, hub: &Arc<Hub>, count: u64, timing: RaftTiming) -> Vec<Raft> {
     let mut hosts = Vec::new();
     for id in 1..=count {
         let raft = Raft::open(RaftOptions {
@@ -67,7 +84,10 @@ async fn found(dir: &PathBuf, hub: &Arc<Hub>, count: u64, timing: RaftTiming) ->
             id,
             timing,
             compaction: Compaction::default(),
-            transport: Arc::new(Wire { me: id, hub: hub.clone() }),
+            transport: Arc::new(Wire {
+                me: id,
+                hub: hub.clone(),
+            }),
             log_watch: Arc::new(NoWatch),
             applied: Arc::new(|_| {}),
         });
@@ -95,7 +115,9 @@ async fn measure(raft: &Raft, writers: u64, time: Duration) -> (f64, Duration, D
                 let mut taken = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let begun = Instant::now();
-                    raft.propose(entry(number.fetch_add(1, Ordering::Relaxed))).await.unwrap();
+                    raft.propose(entry(number.fetch_add(1, Ordering::Relaxed)))
+                        .await
+                        .unwrap();
                     taken.push(begun.elapsed());
                 }
                 taken
@@ -113,6 +135,12 @@ async fn measure(raft: &Raft, writers: u64, time: Duration) -> (f64, Duration, D
     (rate, taken[taken.len() / 2], taken[taken.len() * 99 / 100])
 }
 
+/// Different each time, without a generator: the low digits of the clock.
+fn begun_at() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::from(since.subsec_micros()))
+}
+
 /// From the moment a leader is cut off to the first commit of the next.
 async fn failover(hosts: &[Raft], hub: &Hub) -> Duration {
     let views: Vec<_> = hosts.iter().map(Raft::view).collect();
@@ -124,18 +152,22 @@ async fn failover(hosts: &[Raft], hub: &Hub) -> Duration {
         }
     };
     // A different phase of heartbeats and elections each time.
-    tokio::time::sleep(Duration::from_millis(500 + rand::random::<u64>() % 100)).await;
+    tokio::time::sleep(Duration::from_millis(500 + begun_at() % 100)).await;
     let id = views[leader].borrow().id;
     hub.cut.lock().unwrap().insert(id);
     let begun = Instant::now();
-    let tries = hosts.iter().enumerate().filter(|(at, _)| *at != leader).map(|(_, host)| {
-        let host = host.clone();
-        let mut view = host.view();
-        Box::pin(async move {
-            view.wait_for(|view| view.am_leader).await.unwrap();
-            host.propose(entry(1)).await.unwrap();
-        }) as BoxFuture<'_, ()>
-    });
+    let tries = hosts
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != leader)
+        .map(|(_, host)| {
+            let host = host.clone();
+            let mut view = host.view();
+            Box::pin(async move {
+                view.wait_for(|view| view.am_leader).await.unwrap();
+                host.propose(entry(1)).await.unwrap();
+            }) as BoxFuture<'_, ()>
+        });
     futures_util::future::select_all(tries).await;
     let taken = begun.elapsed();
     hub.cut.lock().unwrap().clear();
@@ -159,7 +191,11 @@ async fn run(seconds: u64) {
         }
         hub.hosts.lock().unwrap().clear();
     }
-    let fast = RaftTiming { heartbeat_ms: 20, election_min_ms: 60, election_max_ms: 120 };
+    let fast = RaftTiming {
+        heartbeat_ms: 20,
+        election_min_ms: 60,
+        election_max_ms: 120,
+    };
     for (name, timing) in [("50/150..300", RaftTiming::default()), ("20/60..120", fast)] {
         let hub = Arc::new(Hub::default());
         let hosts = found(&base.join(name.replace('/', "-")), &hub, 3, timing).await;
@@ -178,7 +214,10 @@ async fn run(seconds: u64) {
 }
 
 fn main() {
-    let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(3);
+    let seconds = std::env::args()
+        .nth(1)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(3);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.enable_all().build().unwrap().block_on(run(seconds));
 }

@@ -33,7 +33,11 @@ pub struct RaftTiming {
 impl Default for RaftTiming {
     /// The `lan` preset: a killed leader is replaced in about half a second (stack.md).
     fn default() -> Self {
-        Self { heartbeat_ms: 50, election_min_ms: 150, election_max_ms: 300 }
+        Self {
+            heartbeat_ms: 50,
+            election_min_ms: 150,
+            election_max_ms: 300,
+        }
     }
 }
 
@@ -49,7 +53,10 @@ pub struct Compaction {
 
 impl Default for Compaction {
     fn default() -> Self {
-        Self { every: 5_000, keep: 5_000 }
+        Self {
+            every: 5_000,
+            keep: 5_000,
+        }
     }
 }
 
@@ -80,5 +87,7 @@ pub(crate) fn build(timing: &RaftTiming, compaction: &Compaction) -> Result<Conf
         quorum_loss_probe_interval: Some(2 * timing.election_max_ms),
         ..Config::default()
     };
-    config.validate().map_err(|error| OpenError::Timing(error.to_string()))
+    config
+        .validate()
+        .map_err(|error| OpenError::Timing(error.to_string()))
 }

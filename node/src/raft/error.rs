@@ -111,12 +111,12 @@ impl From<WriteError> for ProposeError {
     fn from(error: WriteError) -> Self {
         match error {
             RaftError::Fatal(fatal) => Self::Stopped(fatal.to_string()),
-            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-                Self::NotLeader { leader: leader(&forward) }
-            }
-            RaftError::APIError(ClientWriteError::LogEntryDiscarded(forward)) => {
-                Self::Unknown { leader: leader(&forward) }
-            }
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => Self::NotLeader {
+                leader: leader(&forward),
+            },
+            RaftError::APIError(ClientWriteError::LogEntryDiscarded(forward)) => Self::Unknown {
+                leader: leader(&forward),
+            },
             // Neither a change of members nor conditional: openraft has no other reason.
             RaftError::APIError(other) => Self::Stopped(other.to_string()),
         }
@@ -127,9 +127,9 @@ impl From<WriteError> for ChangeError {
     fn from(error: WriteError) -> Self {
         match error {
             RaftError::Fatal(fatal) => fatal.into(),
-            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-                Self::NotLeader { leader: leader(&forward) }
-            }
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => Self::NotLeader {
+                leader: leader(&forward),
+            },
             RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => Self::Timeout,
             RaftError::APIError(ClientWriteError::ChangeMembershipError(
                 ChangeMembershipError::InProgress(_),
@@ -156,7 +156,9 @@ impl From<RaftError<TypeConfig, LinearizableReadError<TypeConfig>>> for ReadErro
         match error {
             RaftError::Fatal(fatal) => Self::Stopped(fatal.to_string()),
             RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
-                Self::NotLeader { leader: leader(&forward) }
+                Self::NotLeader {
+                    leader: leader(&forward),
+                }
             }
             RaftError::APIError(_) => Self::NoQuorum,
         }

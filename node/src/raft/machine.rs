@@ -59,7 +59,10 @@ pub(crate) struct Machine {
 }
 
 fn host_sets(voters: &[BTreeSet<u64>]) -> Vec<BTreeSet<HostId>> {
-    voters.iter().map(|set| set.iter().copied().map(HostId).collect()).collect()
+    voters
+        .iter()
+        .map(|set| set.iter().copied().map(HostId).collect())
+        .collect()
 }
 
 impl Machine {
@@ -70,7 +73,14 @@ impl Machine {
         replaying: Arc<AtomicBool>,
     ) -> Self {
         let members = StoredMembers::default();
-        Self { store, published, observer, replaying, applied: None, members }
+        Self {
+            store,
+            published,
+            observer,
+            replaying,
+            applied: None,
+            members,
+        }
     }
 
     /// Applies one entry to `state`.
@@ -85,7 +95,11 @@ impl Machine {
             EntryPayload::Normal(proposal) => {
                 let entry = &proposal.0;
                 let applied = statemachine::apply(state, id.index(), entry);
-                Some(AppliedEntry { at: entry.at, wall: entry.wall, applied })
+                Some(AppliedEntry {
+                    at: entry.at,
+                    wall: entry.wall,
+                    applied,
+                })
             }
             EntryPayload::Membership(members) => {
                 let voters = host_sets(members.get_joint_config());
@@ -100,7 +114,12 @@ impl Machine {
         let Some(applied) = self.applied else { return };
         self.published.store(state.clone());
         let replay = self.replaying.load(Ordering::Relaxed);
-        (self.observer)(Step { state, index: applied.index(), entries, replay });
+        (self.observer)(Step {
+            state,
+            index: applied.index(),
+            entries,
+            replay,
+        });
     }
 }
 
@@ -130,12 +149,17 @@ impl RaftStateMachine<TypeConfig> for Machine {
             };
             let applied = self.one(Arc::make_mut(&mut state), &entry);
             if let Some(responder) = responder {
-                waiting.push((responder, Reply(applied.as_ref().map(|one| one.applied.clone()))));
+                waiting.push((
+                    responder,
+                    Reply(applied.as_ref().map(|one| one.applied.clone())),
+                ));
             }
             done.extend(applied);
         }
         self.publish(state, done);
-        waiting.into_iter().for_each(|(responder, reply)| responder.send(reply));
+        waiting
+            .into_iter()
+            .for_each(|(responder, reply)| responder.send(reply));
         result
     }
 
@@ -157,7 +181,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
     ) -> Result<(), io::Error> {
         let bytes = snapshot.0.clone();
         let decoded = tokio::task::spawn_blocking(move || codec::decode_state(&bytes)).await;
-        let state = decoded.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let state = decoded
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
         // Durable before it counts: openraft purges the log right after.
         self.store.save_snapshot(meta, &snapshot.0).await?;
         self.applied = meta.last_log_id;
@@ -184,8 +210,15 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let state = self.state.clone();
         let encoded = tokio::task::spawn_blocking(move || codec::encode_state(&state)).await;
-        let bytes = Arc::new(encoded.map_err(io::Error::other)?.map_err(io::Error::other)?);
+        let bytes = Arc::new(
+            encoded
+                .map_err(io::Error::other)?
+                .map_err(io::Error::other)?,
+        );
         self.store.save_snapshot(&self.meta, &bytes).await?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: SnapshotBytes(bytes) })
+        Ok(Snapshot {
+            meta: self.meta.clone(),
+            snapshot: SnapshotBytes(bytes),
+        })
     }
 }

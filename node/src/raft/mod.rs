@@ -1,12 +1,12 @@
 //! Raft at arm's length: openraft inside, a small surface of our own outside.
 //!
-//! `Raft` is the handle: propose, read, change the members, watch. `store` keeps log, vote and snapshots,
-//! `machine` applies, `network` and `receive` are the two ends of a message, `record` and `wire` the
-//! shapes on disk and on the wire. Nobody outside of this folder sees a type of openraft.
+//! `Raft` is the handle: propose, read, change the members, watch. `store` keeps log, vote and
+//! snapshots, `machine` applies, `network` and `receive` are the two ends of a message, `record` and
+//! `wire` the shapes on disk and on the wire. Nobody outside of this folder sees a type of openraft.
 //!
-//! Decisions: pre-vote on; a restarted leader stands for election again; a log that went backwards is an error, never
-//! taken for a new host; reads by ReadIndex, never by lease; a leader that hears no quorum falls
-//! silent, so that others can be elected. Limits: everything waits at most as long as its constant.
+//! Decisions: pre-vote on; a restarted leader stands for election again; a log that went backwards
+//! is an error, never taken for a new host; reads by ReadIndex, never by lease; a leader that hears
+//! no quorum falls silent, so that others can be elected. Everything waits for a bounded time.
 
 mod config;
 mod error;
@@ -24,6 +24,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,6 +34,7 @@ use openraft::{ChangeMembers, ReadPolicy};
 use statemachine::{Applied, Entry, State, codec};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 
 pub use config::{Compaction, RaftTiming};
 pub use error::{ChangeError, OpenError, ProposeError, ReadError};
@@ -62,21 +64,26 @@ const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// Until openraft's task has run once its metrics are empty, as if the store were.
 async fn await_first_report(core: &Core) -> Result<(), OpenError> {
     let fault = |error: &dyn std::fmt::Display| OpenError::Core(error.to_string());
-    let members = core.with_raft_state(|state| *state.membership_state.effective().log_id()).await;
+    let members = core
+        .with_raft_state(|state| *state.membership_state.effective().log_id())
+        .await;
     let members = members.map_err(|error| fault(&error))?;
     let reported = core.wait(Some(COMMIT_PATIENCE));
-    let reported =
-        reported.metrics(|metrics| *metrics.membership_config.log_id() == members, "start").await;
+    let reported = reported
+        .metrics(
+            |metrics| *metrics.membership_config.log_id() == members,
+            "start",
+        )
+        .await;
     reported.map(drop).map_err(|error| fault(&error))
 }
 
 /// Waits for news while this host leads; `false` once it does not, or the time is over.
-async fn fresh_leader(
-    views: &mut watch::Receiver<RaftView>,
-    until: tokio::time::Instant,
-) -> bool {
-    let news = tokio::time::timeout_at(until, views.changed()).await;
-    matches!(news, Ok(Ok(()))) && views.borrow().am_leader
+async fn fresh_leader(views: &mut watch::Receiver<RaftView>, over: Pin<&mut Sleep>) -> bool {
+    tokio::select! {
+        () = over => false,
+        news = views.changed() => news.is_ok() && views.borrow().am_leader,
+    }
 }
 
 /// How to open Raft.
@@ -122,8 +129,12 @@ impl Raft {
         let store = opened.map_err(|error| OpenError::Core(error.to_string()))??;
         let state = Arc::new(ArcSwap::from_pointee(State::default()));
         let replaying = Arc::new(AtomicBool::new(true));
-        let machine =
-            Machine::new(store.clone(), state.clone(), options.applied, replaying.clone());
+        let machine = Machine::new(
+            store.clone(),
+            state.clone(),
+            options.applied,
+            replaying.clone(),
+        );
         let network = Network::new(options.id, options.transport);
         let core =
             match Core::new(options.id, Arc::new(config), network, store.log(), machine).await {
@@ -163,19 +174,22 @@ impl Raft {
         }
     }
 
-    /// Founds an array of one: this host, alone. Returns once it leads and its first entry is applied.
+    /// Founds an array of one: this host, alone. Returns once it leads and its first entry is
+    /// applied.
     ///
     /// # Errors
     /// [`ChangeError::Refused`] if the store has seen an array before.
     pub async fn initialize_single(&self, node: Node) -> Result<(), ChangeError> {
         let id = self.view.borrow().id;
         self.core.initialize(BTreeMap::from([(id, node)])).await?;
-        self.await_view(|view| view.am_leader && view.committed > 0 && view.last_applied >= view.committed)
-            .await
+        self.await_view(|view| {
+            view.am_leader && view.committed > 0 && view.last_applied >= view.committed
+        })
+        .await
     }
 
-    /// Waits until this host has applied all that it may have applied before its restart. Neither DNS nor the
-    /// API should answer before.
+    /// Waits until this host has applied all that it may have applied before its restart. Neither
+    /// DNS nor the API should answer before.
     ///
     /// # Errors
     /// [`ReadError::NoQuorum`] if that took longer than `patience`.
@@ -197,14 +211,17 @@ impl Raft {
         codec::encode_entry(&entry).map_err(RecordError::from)?;
         let proposal = Proposal(Arc::new(entry));
         let mut views = self.view.clone();
-        let fresh_until = self.fresh_until();
+        let mut fresh = std::pin::pin!(self.fresh_for());
         loop {
             let write = self.core.client_write(proposal.clone());
             let written = tokio::time::timeout(COMMIT_PATIENCE, write).await;
-            match written.map_err(|_| ProposeError::Timeout)?.map_err(ProposeError::from) {
+            match written
+                .map_err(|_| ProposeError::Timeout)?
+                .map_err(ProposeError::from)
+            {
                 Ok(written) => return Ok(written.data.0.unwrap_or_default()),
                 Err(error @ ProposeError::NotLeader { leader: None }) => {
-                    if !fresh_leader(&mut views, fresh_until).await {
+                    if !fresh_leader(&mut views, fresh.as_mut()).await {
                         return Err(error);
                     }
                 }
@@ -213,10 +230,10 @@ impl Raft {
         }
     }
 
-    /// A new leader refuses writes, and has written nothing, until a quorum has acknowledged it: until when
-    /// we wait for that instead of telling the caller to look for another leader.
-    fn fresh_until(&self) -> tokio::time::Instant {
-        tokio::time::Instant::now() + Duration::from_millis(2 * self.timing.election_max_ms)
+    /// A new leader refuses writes, and has written nothing, until a quorum has acknowledged it: for
+    /// how long we wait for that instead of telling the caller to look for another leader.
+    fn fresh_for(&self) -> Sleep {
+        tokio::time::sleep(Duration::from_millis(2 * self.timing.election_max_ms))
     }
 
     /// Confirms with a quorum that this host leads, and waits until it has applied everything that
@@ -259,14 +276,17 @@ impl Raft {
 
     async fn change(&self, change: ChangeMembers<u64, Node>) -> Result<(), ChangeError> {
         let mut views = self.view.clone();
-        let fresh_until = self.fresh_until();
+        let mut fresh = std::pin::pin!(self.fresh_for());
         loop {
             let change = self.core.change_membership(change.clone(), true);
             let changed = tokio::time::timeout(COMMIT_PATIENCE, change).await;
-            match changed.map_err(|_| ChangeError::Timeout)?.map_err(ChangeError::from) {
+            match changed
+                .map_err(|_| ChangeError::Timeout)?
+                .map_err(ChangeError::from)
+            {
                 Ok(_) => return Ok(()),
                 Err(error @ (ChangeError::NotLeader { leader: None } | ChangeError::TooEarly)) => {
-                    if !fresh_leader(&mut views, fresh_until).await {
+                    if !fresh_leader(&mut views, fresh.as_mut()).await {
                         return Err(error);
                     }
                 }
@@ -280,7 +300,8 @@ impl Raft {
     /// # Errors
     /// As [`ChangeError`] says.
     pub async fn add_learner(&self, id: u64, node: Node) -> Result<(), ChangeError> {
-        self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, node)]))).await
+        self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, node)])))
+            .await
     }
 
     /// Replaces a member's name and addresses.
@@ -288,15 +309,16 @@ impl Raft {
     /// # Errors
     /// As [`ChangeError`] says.
     pub async fn change_node(&self, id: u64, node: Node) -> Result<(), ChangeError> {
-        self.change(ChangeMembers::SetNodes(BTreeMap::from([(id, node)]))).await
+        self.change(ChangeMembers::SetNodes(BTreeMap::from([(id, node)])))
+            .await
     }
 
     /// Makes exactly these members the voters, through a joint configuration; who was a voter and is
     /// no longer stays as a learner.
     ///
     /// # Errors
-    /// [`ChangeError::Refused`] for a voter that is not a member. After [`ChangeError::Timeout`] the configuration
-    /// may stay joint until somebody calls this again.
+    /// [`ChangeError::Refused`] for a voter that is not a member. After [`ChangeError::Timeout`] the
+    /// configuration may stay joint until somebody calls this again.
     pub async fn change_voters(&self, voters: BTreeSet<u64>) -> Result<(), ChangeError> {
         self.change(ChangeMembers::ReplaceAllVoters(voters)).await
     }
@@ -307,9 +329,12 @@ impl Raft {
     /// [`ChangeError::Refused`] for a voter: make it a learner first.
     pub async fn remove_node(&self, id: u64) -> Result<(), ChangeError> {
         if self.view.borrow().is_voter(id) {
-            return Err(ChangeError::Refused(format!("host {id} is a voter; demote it first")));
+            return Err(ChangeError::Refused(format!(
+                "host {id} is a voter; demote it first"
+            )));
         }
-        self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await
+        self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id])))
+            .await
     }
 
     /// Hands leadership to a voter; returns once this host knows that it leads.
@@ -322,7 +347,9 @@ impl Raft {
             return Ok(());
         }
         if !view.am_leader {
-            return Err(ChangeError::NotLeader { leader: view.leader });
+            return Err(ChangeError::NotLeader {
+                leader: view.leader,
+            });
         }
         if !view.is_voter(id) {
             return Err(ChangeError::Refused(format!("host {id} is not a voter")));
@@ -330,7 +357,9 @@ impl Raft {
         self.core.trigger().transfer_leader(id).await?;
         let patience = Duration::from_millis(4 * self.timing.election_max_ms);
         let taken = self.await_view(|view| view.leader == Some(id));
-        tokio::time::timeout(patience, taken).await.unwrap_or(Err(ChangeError::Timeout))
+        tokio::time::timeout(patience, taken)
+            .await
+            .unwrap_or(Err(ChangeError::Timeout))
     }
 
     /// Makes a snapshot now, for a backup.

@@ -1,4 +1,5 @@
-//! Raft's messages to other hosts, over a transport of ours: openraft asks, we encode, bound and translate.
+//! Raft's messages to other hosts, over a transport of ours: openraft asks, we encode, bound and
+//! translate.
 //!
 //! Each call ends within openraft's soft time-out, whatever the transport does. A host that can't be
 //! reached is an error for pre-votes too: openraft's default would grant them, and a host alone would
@@ -97,7 +98,11 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn new(me: u64, transport: Arc<dyn RaftTransport>) -> Self {
-        Self { me, transport, transfers: Arc::new(AtomicU64::new(1)) }
+        Self {
+            me,
+            transport,
+            transfers: Arc::new(AtomicU64::new(1)),
+        }
     }
 
     fn peer(&self, target: u64, node: &Node, append: RpcClass) -> Peer {
@@ -146,7 +151,12 @@ fn unexpected(answer: &Response) -> RPCError<TypeConfig> {
 
 impl Peer {
     fn late(&self, action: RPCTypes, timeout: Duration) -> RPCError<TypeConfig> {
-        RPCError::Timeout(Timeout { action, id: self.me, target: self.target, timeout })
+        RPCError::Timeout(Timeout {
+            action,
+            id: self.me,
+            target: self.target,
+            timeout,
+        })
     }
 
     async fn ask(
@@ -174,7 +184,10 @@ impl Peer {
         request: Request,
         option: &RPCOption,
     ) -> RpcResult<VoteResponse<TypeConfig>> {
-        match self.ask(RpcClass::Vote, RPCTypes::Vote, &request, option.soft_ttl()).await? {
+        match self
+            .ask(RpcClass::Vote, RPCTypes::Vote, &request, option.soft_ttl())
+            .await?
+        {
             Response::Vote(answer) => Ok(answer.into()),
             other => Err(unexpected(&other)),
         }
@@ -203,7 +216,10 @@ impl Peer {
                 bytes: Blob(bytes[offset..end].to_vec()),
             };
             let request = Request::Snapshot(Box::new(piece));
-            match self.ask(RpcClass::Snapshot, RPCTypes::InstallSnapshot, &request, ttl).await? {
+            match self
+                .ask(RpcClass::Snapshot, RPCTypes::InstallSnapshot, &request, ttl)
+                .await?
+            {
                 Response::Snapshot(vote) => return Ok(SnapshotResponse::new(vote.into())),
                 Response::Piece if end < bytes.len() => offset = end,
                 other => return Err(unexpected(&other)),
@@ -223,7 +239,10 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let (append, cut) = Append::fill(&rpc).map_err(broken)?;
         let request = Request::Append(append);
         let ttl = option.soft_ttl();
-        match self.ask(self.append, RPCTypes::AppendEntries, &request, ttl).await? {
+        match self
+            .ask(self.append, RPCTypes::AppendEntries, &request, ttl)
+            .await?
+        {
             Response::Append(answer) => match (answer.into(), cut) {
                 (AppendEntriesResponse::Success, Some(last)) => {
                     Ok(AppendEntriesResponse::PartialSuccess(Some(last)))
@@ -270,7 +289,10 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     ) -> RpcResult<Result<(), TransferLeaderError<TypeConfig>>> {
         let handover = Request::Transfer(Handover::from(&request));
         let ttl = option.soft_ttl();
-        match self.ask(RpcClass::Vote, RPCTypes::TransferLeader, &handover, ttl).await? {
+        match self
+            .ask(RpcClass::Vote, RPCTypes::TransferLeader, &handover, ttl)
+            .await?
+        {
             Response::Transfer(answer) => Ok(answer.into()),
             other => Err(unexpected(&other)),
         }

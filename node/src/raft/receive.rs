@@ -57,7 +57,10 @@ fn fault(what: &str) -> RecordError {
 impl Inbox {
     /// Takes a piece; gives the whole when it was the last.
     fn take(&self, from: u64, piece: Piece) -> Result<Option<Vec<u8>>, RecordError> {
-        let mut transfers = self.transfers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut transfers = self
+            .transfers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if piece.total > MAX_STATE as u64 {
             return Err(fault("longer than any state"));
         }
@@ -75,35 +78,59 @@ impl Inbox {
             });
         }
         let fits = |transfer: &Transfer| {
-            (transfer.from, transfer.number, transfer.total, transfer.sum, transfer.bytes.len() as u64)
-                == (from, piece.transfer, piece.total, piece.sum, piece.offset)
+            (
+                transfer.from,
+                transfer.number,
+                transfer.total,
+                transfer.sum,
+                transfer.bytes.len() as u64,
+            ) == (from, piece.transfer, piece.total, piece.sum, piece.offset)
         };
-        let at = transfers.iter().position(fits).ok_or_else(|| fault("a piece out of turn"))?;
-        let transfer = transfers.get_mut(at).ok_or_else(|| fault("a piece out of turn"))?;
+        let at = transfers
+            .iter()
+            .position(fits)
+            .ok_or_else(|| fault("a piece out of turn"))?;
+        let transfer = transfers
+            .get_mut(at)
+            .ok_or_else(|| fault("a piece out of turn"))?;
         transfer.bytes.extend_from_slice(&piece.bytes.0);
         let have = transfer.bytes.len() as u64;
         if have < transfer.total && !piece.bytes.0.is_empty() {
             return Ok(None);
         }
-        let whole = transfers.remove(at).map(|transfer| transfer.bytes).unwrap_or_default();
+        let whole = transfers
+            .remove(at)
+            .map(|transfer| transfer.bytes)
+            .unwrap_or_default();
         if have != piece.total || crc32c::crc32c(&whole) != piece.sum {
             return Err(fault("does not add up"));
         }
         Ok(Some(whole))
     }
 
-    async fn snapshot(&self, core: &Core, from: u64, piece: Piece) -> Result<Response, RecordError> {
+    async fn snapshot(
+        &self,
+        core: &Core,
+        from: u64,
+        piece: Piece,
+    ) -> Result<Response, RecordError> {
         let vote = Vote::from(piece.vote);
         if !vote.committed {
             return Err(fault("not from a leader"));
         }
-        let mine = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&core.metrics()).vote;
+        let mine =
+            openraft::async_runtime::watch::WatchReceiver::borrow_watched(&core.metrics()).vote;
         if mine > vote {
             return Ok(Response::Snapshot(mine.into()));
         }
         let meta = SnapshotMeta::try_from(piece.coverage.clone())?;
-        let Some(bytes) = self.take(from, piece)? else { return Ok(Response::Piece) };
-        let snapshot = Snapshot { meta, snapshot: SnapshotBytes(std::sync::Arc::new(bytes)) };
+        let Some(bytes) = self.take(from, piece)? else {
+            return Ok(Response::Piece);
+        };
+        let snapshot = Snapshot {
+            meta,
+            snapshot: SnapshotBytes(std::sync::Arc::new(bytes)),
+        };
         Ok(match core.install_full_snapshot(vote, snapshot).await {
             Ok(answer) => Response::Snapshot(answer.vote.into()),
             Err(error) => Response::failed(&error),
@@ -119,7 +146,10 @@ impl Inbox {
     ) -> Result<Vec<u8>, RpcError> {
         let request: Request = wire::open(body)?;
         if request.sender() != from {
-            return Err(RpcError::Impostor { from, claimed: request.sender() });
+            return Err(RpcError::Impostor {
+                from,
+                claimed: request.sender(),
+            });
         }
         let response = match request {
             Request::Vote(ask) => match core.vote(ask.into()).await {
@@ -138,7 +168,8 @@ impl Inbox {
                 }
             }
             Request::Snapshot(piece) => self.snapshot(core, from, *piece).await?,
-            Request::Transfer(handover) => match core.handle_transfer_leader(handover.into()).await {
+            Request::Transfer(handover) => match core.handle_transfer_leader(handover.into()).await
+            {
                 Ok(answer) => Response::Transfer(answer.into()),
                 Err(error) => Response::failed(&error),
             },

@@ -12,9 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use statemachine::codec;
 
-use super::types::{
-    LogEntry, LogId, Members, Node, Proposal, SnapshotMeta, StoredMembers, Vote,
-};
+use super::types::{LogEntry, LogId, Members, Node, Proposal, SnapshotMeta, StoredMembers, Vote};
 
 /// Room for an entry, or for a membership of 128 hosts with a few addresses each, and its header.
 pub(crate) const RECORD_LIMIT: usize = codec::MAX_ENTRY + (64 << 10);
@@ -50,7 +48,10 @@ pub(crate) fn encode<T: Serialize, const LIMIT: usize>(value: &T) -> Result<Vec<
         .map_err(|error| RecordError::Malformed(error.to_string()))?;
     // bincode checks its limit on decoding only.
     if bytes.len() > LIMIT {
-        return Err(RecordError::Malformed(format!("{} bytes exceed {LIMIT}", bytes.len())));
+        return Err(RecordError::Malformed(format!(
+            "{} bytes exceed {LIMIT}",
+            bytes.len()
+        )));
     }
     Ok(bytes)
 }
@@ -60,7 +61,10 @@ pub(crate) fn decode<T: DeserializeOwned, const LIMIT: usize>(
     bytes: &[u8],
 ) -> Result<T, RecordError> {
     if bytes.len() > LIMIT {
-        return Err(RecordError::Malformed(format!("{} bytes exceed {LIMIT}", bytes.len())));
+        return Err(RecordError::Malformed(format!(
+            "{} bytes exceed {LIMIT}",
+            bytes.len()
+        )));
     }
     let config = bincode::config::standard().with_limit::<LIMIT>();
     let (value, used) = bincode::serde::decode_from_slice(bytes, config)
@@ -111,7 +115,11 @@ pub(crate) struct Position {
 impl From<LogId> for Position {
     fn from(id: LogId) -> Self {
         let leader = id.committed_leader_id();
-        Self { term: leader.term, leader: leader.node_id, index: id.index() }
+        Self {
+            term: leader.term,
+            leader: leader.node_id,
+            index: id.index(),
+        }
     }
 }
 
@@ -132,7 +140,11 @@ pub(crate) struct Ballot {
 impl From<Vote> for Ballot {
     fn from(vote: Vote) -> Self {
         let leader = vote.leader_id;
-        Self { term: leader.term, node: leader.node_id, committed: vote.committed }
+        Self {
+            term: leader.term,
+            node: leader.node_id,
+            committed: vote.committed,
+        }
     }
 }
 
@@ -157,7 +169,10 @@ impl From<&Members> for Roster {
     fn from(members: &Members) -> Self {
         Self {
             voters: members.get_joint_config().clone(),
-            nodes: members.nodes().map(|(id, node)| (*id, node.clone())).collect(),
+            nodes: members
+                .nodes()
+                .map(|(id, node)| (*id, node.clone()))
+                .collect(),
         }
     }
 }
@@ -167,7 +182,10 @@ impl TryFrom<Roster> for Members {
 
     fn try_from(roster: Roster) -> Result<Self, RecordError> {
         if roster.voters.len() > MAX_CONFIGS {
-            return Err(RecordError::Members(format!("{} voter sets", roster.voters.len())));
+            return Err(RecordError::Members(format!(
+                "{} voter sets",
+                roster.voters.len()
+            )));
         }
         // Only a store without any entry has the empty configuration.
         if roster.voters.is_empty() && roster.nodes.is_empty() {
@@ -218,7 +236,10 @@ impl TryFrom<&LogEntry> for StoredEntry {
             }
             openraft::EntryPayload::Membership(members) => StoredPayload::Members(members.into()),
         };
-        Ok(Self { at: entry.log_id.into(), payload })
+        Ok(Self {
+            at: entry.log_id.into(),
+            payload,
+        })
     }
 }
 
@@ -235,7 +256,10 @@ impl TryFrom<StoredEntry> for LogEntry {
                 openraft::EntryPayload::Membership(roster.try_into()?)
             }
         };
-        Ok(openraft::Entry { log_id: stored.at.into(), payload })
+        Ok(openraft::Entry {
+            log_id: stored.at.into(),
+            payload,
+        })
     }
 }
 

@@ -49,7 +49,7 @@ pub struct RaftView {
 
 /// openraft wraps its instants and shows only how long ago they were.
 fn instant(at: impl openraft::Instant) -> Option<Instant> {
-    tokio::time::Instant::now().checked_sub(at.elapsed()).map(tokio::time::Instant::into_std)
+    crate::clock::monotonic().checked_sub(at.elapsed())
 }
 
 impl RaftView {
@@ -67,10 +67,21 @@ impl RaftView {
             membership_index: metrics.membership_config.log_id().index().unwrap_or(0),
             membership_committed: metrics.membership_config.log_id()
                 == metrics.committed_membership_config.log_id(),
-            nodes: members.nodes().map(|(id, node)| (*id, node.clone())).collect(),
-            matched: matched.filter_map(|(id, at)| Some((*id, at.index()?))).collect(),
-            quorum_acked: metrics.last_quorum_acked.and_then(|at| instant(at.into_inner())),
-            stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
+            nodes: members
+                .nodes()
+                .map(|(id, node)| (*id, node.clone()))
+                .collect(),
+            matched: matched
+                .filter_map(|(id, at)| Some((*id, at.index()?)))
+                .collect(),
+            quorum_acked: metrics
+                .last_quorum_acked
+                .and_then(|at| instant(at.into_inner())),
+            stopped: metrics
+                .running_state
+                .as_ref()
+                .err()
+                .map(ToString::to_string),
         }
     }
 
@@ -84,7 +95,8 @@ impl RaftView {
         if self.voters.iter().all(|set| set.iter().eq([&self.id])) {
             return Some(Duration::ZERO);
         }
-        self.quorum_acked.map(|at| now.saturating_duration_since(at))
+        self.quorum_acked
+            .map(|at| now.saturating_duration_since(at))
     }
 
     /// True on a leader that heard a quorum within `limit`.
@@ -106,7 +118,14 @@ impl RaftView {
             (Some(old), Some(new)) => new.saturating_duration_since(old) >= QUORUM_NEWS,
             (old, new) => old.is_some() != new.is_some(),
         };
-        let newer = if fresh { newer } else { Self { quorum_acked: self.quorum_acked, ..newer } };
+        let newer = if fresh {
+            newer
+        } else {
+            Self {
+                quorum_acked: self.quorum_acked,
+                ..newer
+            }
+        };
         let news = *self != newer;
         *self = newer;
         news

@@ -92,8 +92,14 @@ pub(crate) enum AppendAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum HandoverAnswer {
     Done,
-    VoteChanged { expected: Ballot, actual: Ballot },
-    NotFlushed { expected: Option<Position>, actual: Option<Position> },
+    VoteChanged {
+        expected: Ballot,
+        actual: Ballot,
+    },
+    NotFlushed {
+        expected: Option<Position>,
+        actual: Option<Position>,
+    },
 }
 
 /// All answers.
@@ -121,9 +127,9 @@ pub(crate) fn seal<T: Serialize>(message: &T) -> Result<Vec<u8>, RecordError> {
 pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
     match bytes.split_first() {
         Some((&VERSION, body)) => decode::<_, { MAX_FRAME - 1 }>(body),
-        Some((version, _)) => {
-            Err(RecordError::Malformed(format!("message version {version}, we speak {VERSION}")))
-        }
+        Some((version, _)) => Err(RecordError::Malformed(format!(
+            "message version {version}, we speak {VERSION}"
+        ))),
         None => Err(RecordError::Malformed("empty message".into())),
     }
 }
@@ -149,7 +155,11 @@ impl Response {
 impl From<VoteRequest<TypeConfig>> for VoteAsk {
     fn from(ask: VoteRequest<TypeConfig>) -> Self {
         let last = ask.last_log_id.map(Into::into);
-        Self { vote: ask.vote.into(), last, transfer: ask.leadership_transfer }
+        Self {
+            vote: ask.vote.into(),
+            last,
+            transfer: ask.leadership_transfer,
+        }
     }
 }
 
@@ -164,7 +174,11 @@ impl From<VoteAsk> for VoteRequest<TypeConfig> {
 impl From<VoteResponse<TypeConfig>> for VoteAnswer {
     fn from(answer: VoteResponse<TypeConfig>) -> Self {
         let last = answer.last_log_id.map(Into::into);
-        Self { vote: answer.vote.into(), granted: answer.vote_granted, last }
+        Self {
+            vote: answer.vote.into(),
+            granted: answer.vote_granted,
+            last,
+        }
     }
 }
 
@@ -265,13 +279,21 @@ impl From<AppendAnswer> for AppendEntriesResponse<TypeConfig> {
 impl From<&TransferLeaderRequest<TypeConfig>> for Handover {
     fn from(request: &TransferLeaderRequest<TypeConfig>) -> Self {
         let last = request.last_log_id().copied().map(Into::into);
-        Self { vote: (*request.from_leader()).into(), to: *request.to_node_id(), last }
+        Self {
+            vote: (*request.from_leader()).into(),
+            to: *request.to_node_id(),
+            last,
+        }
     }
 }
 
 impl From<Handover> for TransferLeaderRequest<TypeConfig> {
     fn from(handover: Handover) -> Self {
-        Self::new(handover.vote.into(), handover.to, handover.last.map(Into::into))
+        Self::new(
+            handover.vote.into(),
+            handover.to,
+            handover.last.map(Into::into),
+        )
     }
 }
 
@@ -279,9 +301,10 @@ impl From<Result<(), TransferLeaderError<TypeConfig>>> for HandoverAnswer {
     fn from(result: Result<(), TransferLeaderError<TypeConfig>>) -> Self {
         match result {
             Ok(()) => Self::Done,
-            Err(TransferLeaderError::VoteChanged { expected, actual }) => {
-                Self::VoteChanged { expected: expected.into(), actual: actual.into() }
-            }
+            Err(TransferLeaderError::VoteChanged { expected, actual }) => Self::VoteChanged {
+                expected: expected.into(),
+                actual: actual.into(),
+            },
             Err(TransferLeaderError::LogNotFlushed { expected, actual }) => Self::NotFlushed {
                 expected: expected.map(Into::into),
                 actual: actual.map(Into::into),

@@ -3,9 +3,10 @@
 //! The child is this very test binary, started for one test that does nothing unless it is told a
 //! directory. It opens Raft, says what it found, then writes from several tasks and says what was
 //! acknowledged. The parent reads along, kills it with SIGKILL, and compares with the next life.
+#![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use statemachine::{Entry, LogTime, Origin};
 const DIR: &str = "RAIS_TEST_KILL_DIR";
 /// Lives; more with `RAIS_TEST_KILLS`.
 const KILLS: u64 = 200;
+/// Longest wait for a child's first acknowledgement.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Tasks that write at once, so that a flush carries several entries.
 const WRITERS: u8 = 8;
 
@@ -46,7 +49,10 @@ async fn open(dir: &Path) -> Raft {
         id: 1,
         timing: RaftTiming::default(),
         // Often, so that kills hit snapshots and purges too.
-        compaction: Compaction { every: 300, keep: 100 },
+        compaction: Compaction {
+            every: 300,
+            keep: 100,
+        },
         transport: Arc::new(Nobody),
         log_watch: Arc::new(NoWatch),
         applied: Arc::new(|_| {}),
@@ -57,14 +63,25 @@ async fn open(dir: &Path) -> Raft {
 /// The last number of each writer that the state knows.
 fn known(raft: &Raft) -> BTreeMap<u8, u64> {
     let state = raft.state();
-    state.sessions.iter().map(|(client, session)| (client[0], session.serial)).collect()
+    state
+        .sessions
+        .iter()
+        .map(|(client, session)| (client[0], session.serial))
+        .collect()
 }
 
 async fn write(raft: Raft, client: u8, mut serial: u64) {
     loop {
         serial += 1;
-        let origin = Some(Origin { client: [client; 16], serial });
-        let entry = Entry { at: LogTime(serial), origin, ..Entry::default() };
+        let origin = Some(Origin {
+            client: [client; 16],
+            serial,
+        });
+        let entry = Entry {
+            at: LogTime(serial),
+            origin,
+            ..Entry::default()
+        };
         if raft.propose(entry).await.is_err() {
             return;
         }
@@ -79,7 +96,9 @@ async fn live(dir: &Path) {
     if raft.view().borrow().voters.is_empty() {
         raft.initialize_single(Node::default()).await.unwrap();
     }
-    raft.wait_for_recovery(Duration::from_secs(10)).await.unwrap();
+    raft.wait_for_recovery(Duration::from_secs(10))
+        .await
+        .unwrap();
     println!("vote {}", raft.view().borrow().term);
     let known = known(&raft);
     for (client, serial) in &known {
@@ -87,7 +106,11 @@ async fn live(dir: &Path) {
     }
     println!("ready 0 0");
     let writers = (0..WRITERS).map(|client| {
-        tokio::spawn(write(raft.clone(), client, known.get(&client).copied().unwrap_or(0)))
+        tokio::spawn(write(
+            raft.clone(),
+            client,
+            known.get(&client).copied().unwrap_or(0),
+        ))
     });
     for writer in writers.collect::<Vec<_>>() {
         let _ = writer.await;
@@ -97,7 +120,9 @@ async fn live(dir: &Path) {
 /// The child's life; passes at once when nobody asked for it.
 #[test]
 fn child_of_the_kill_test_does_nothing_by_itself() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
+    let Some(dir) = std::env::var_os(DIR) else {
+        return;
+    };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(live(&PathBuf::from(dir)));
@@ -105,7 +130,10 @@ fn child_of_the_kill_test_does_nothing_by_itself() {
 
 fn spawn(dir: &Path) -> (Child, Receiver<String>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["store_kill::child_of_the_kill_test_does_nothing_by_itself", "--exact"])
+        .args([
+            "store_kill::child_of_the_kill_test_does_nothing_by_itself",
+            "--exact",
+        ])
         .args(["--nocapture", "--test-threads=1"])
         .env(DIR, dir)
         .stdout(Stdio::piped())
@@ -114,7 +142,11 @@ fn spawn(dir: &Path) -> (Child, Receiver<String>) {
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let (tell, told) = channel();
-    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(tell.send(line))));
+    std::thread::spawn(move || {
+        lines
+            .map_while(Result::ok)
+            .for_each(|line| drop(tell.send(line)))
+    });
     (child, told)
 }
 
@@ -141,7 +173,11 @@ impl Ledger {
                 known.insert(client as u8, serial);
             }
             (Some("vote"), Some(term), None) => {
-                assert!(term >= self.vote, "the vote went back from {} to {term}", self.vote);
+                assert!(
+                    term >= self.vote,
+                    "the vote went back from {} to {term}",
+                    self.vote
+                );
                 self.vote = term;
             }
             (Some("boot"), Some(boot), None) => {
@@ -159,7 +195,36 @@ impl Ledger {
     fn compare(&self, known: &BTreeMap<u8, u64>) {
         for (client, serial) in &self.acked {
             let found = known.get(client).copied().unwrap_or(0);
-            assert!(found >= *serial, "writer {client}: {serial} was acknowledged, {found} is known");
+            assert!(
+                found >= *serial,
+                "writer {client}: {serial} was acknowledged, {found} is known"
+            );
+        }
+    }
+}
+
+/// Reads until the child says what it wrote first; its last words if it never does.
+fn await_ack(
+    child: &mut Child,
+    lines: &Receiver<String>,
+    ledger: &mut Ledger,
+    known: &mut BTreeMap<u8, u64>,
+) {
+    loop {
+        let Ok(line) = lines.recv_timeout(PATIENCE) else {
+            let _ = child.kill();
+            let mut words = String::new();
+            child
+                .stderr
+                .take()
+                .unwrap()
+                .read_to_string(&mut words)
+                .unwrap();
+            panic!("the child wrote nothing: {words}");
+        };
+        ledger.read(&line, known);
+        if line.starts_with("ack") {
+            return;
         }
     }
 }
@@ -168,21 +233,8 @@ impl Ledger {
 fn one_life(dir: &Path, ledger: &mut Ledger, wait: Duration, after_ack: bool) {
     let (mut child, lines) = spawn(dir);
     let mut known = BTreeMap::new();
-    let limit = Duration::from_secs(20);
-    while after_ack {
-        match lines.recv_timeout(limit) {
-            Ok(line) => {
-                ledger.read(&line, &mut known);
-                if line.starts_with("ack") {
-                    break;
-                }
-            }
-            Err(_) => {
-                let _ = child.kill();
-                let output = child.wait_with_output().unwrap();
-                panic!("the child wrote nothing: {}", String::from_utf8_lossy(&output.stderr));
-            }
-        }
+    if after_ack {
+        await_ack(&mut child, &lines, ledger, &mut known);
     }
     std::thread::sleep(wait);
     child.kill().unwrap();
@@ -199,7 +251,9 @@ fn nothing_acknowledged_is_lost_in_200_kills() {
     if std::env::var_os(DIR).is_some() {
         return;
     }
-    let kills = std::env::var("RAIS_TEST_KILLS").ok().and_then(|text| text.parse().ok());
+    let kills = std::env::var("RAIS_TEST_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok());
     let dir = std::env::temp_dir().join(format!("rais-kill-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).unwrap();
@@ -213,15 +267,27 @@ fn nothing_acknowledged_is_lost_in_200_kills() {
         let wait = Duration::from_micros(dice % if after_ack { 20_000 } else { 120_000 });
         one_life(&dir, &mut ledger, wait, after_ack);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let raft = open(&dir).await;
-        raft.wait_for_recovery(Duration::from_secs(10)).await.unwrap();
+        raft.wait_for_recovery(Duration::from_secs(10))
+            .await
+            .unwrap();
         ledger.compare(&known(&raft));
         assert!(raft.view().borrow().term >= ledger.vote);
         raft.shutdown().await;
     });
-    println!("{} acknowledged, {} of the lives became ready", ledger.acks, ledger.ready);
-    assert!(ledger.acks > 1000, "too few to say anything: {}", ledger.acks);
+    println!(
+        "{} acknowledged, {} of the lives became ready",
+        ledger.acks, ledger.ready
+    );
+    assert!(
+        ledger.acks > 1000,
+        "too few to say anything: {}",
+        ledger.acks
+    );
     std::fs::remove_dir_all(&dir).unwrap();
 }

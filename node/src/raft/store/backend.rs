@@ -8,6 +8,9 @@ use std::ops::Range;
 
 use super::error::StoreError;
 
+/// A sealed part of a record, with its key.
+pub type SealedPart = ([u8; 10], Vec<u8>);
+
 /// One encoded entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord {
@@ -80,7 +83,7 @@ pub trait LogBackend: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Io`] from the disk.
-    fn save_snapshot_parts(&self, parts: &[([u8; 10], Vec<u8>)]) -> Result<(), StoreError>;
+    fn save_snapshot_parts(&self, parts: &[SealedPart]) -> Result<(), StoreError>;
 
     /// Reads snapshot `number`.
     ///

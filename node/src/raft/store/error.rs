@@ -52,11 +52,17 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {
-        Self::Corrupt { what: what.into(), remedy: REMEDY.into() }
+        Self::Corrupt {
+            what: what.into(),
+            remedy: REMEDY.into(),
+        }
     }
 
     pub(crate) fn io(action: impl Into<String>, reason: impl std::fmt::Display) -> Self {
-        Self::Io { action: action.into(), reason: reason.to_string() }
+        Self::Io {
+            action: action.into(),
+            reason: reason.to_string(),
+        }
     }
 }
 

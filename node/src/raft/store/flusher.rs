@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use openraft::storage::IOFlushed;
 
-use super::backend::{LogBackend, LogRecord, Slot};
+use super::backend::{LogBackend, LogRecord, SealedPart, Slot};
 use super::error::StoreError;
 use super::queue::Taken;
 use super::{Shared, encode_position};
@@ -28,21 +28,33 @@ pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 /// Something to write.
 pub(super) enum Job {
     /// Entries behind the last.
-    Append { records: Vec<LogRecord>, generation: u64, done: IOFlushed<TypeConfig> },
+    Append {
+        records: Vec<LogRecord>,
+        generation: u64,
+        done: IOFlushed<TypeConfig>,
+    },
     /// A small value.
-    Save { slot: Slot, bytes: Vec<u8>, done: Done },
+    Save {
+        slot: Slot,
+        bytes: Vec<u8>,
+        done: Done,
+    },
     /// Take back entries.
     Truncate { last: Option<u64> },
     /// Forget entries.
     Purge { upto: LogId },
     /// Parts of a snapshot that is not yet current.
-    SnapshotParts { parts: Vec<([u8; 10], Vec<u8>)> },
+    SnapshotParts { parts: Vec<SealedPart> },
     /// Everything before is on the disk.
     Barrier { done: Done },
 }
 
 enum After {
-    Appended { generation: u64, upto: Option<u64>, done: IOFlushed<TypeConfig> },
+    Appended {
+        generation: u64,
+        upto: Option<u64>,
+        done: IOFlushed<TypeConfig>,
+    },
     Call(Done),
     Purged(u64),
 }
@@ -61,7 +73,13 @@ impl Flusher {
         shared: Arc<Shared>,
         purging: Option<u64>,
     ) -> Self {
-        Self { backend, shared, failed: None, purging, sweeping: true }
+        Self {
+            backend,
+            shared,
+            failed: None,
+            purging,
+            sweeping: true,
+        }
     }
 
     /// Runs until the queue is closed, then lets go of the store.
@@ -95,7 +113,11 @@ impl Flusher {
         self.shared.resting.store(false, Ordering::SeqCst);
         let after: Vec<After> = jobs.into_iter().filter_map(|job| self.write(job)).collect();
         self.save_committed();
-        let result = if after.is_empty() { Ok(()) } else { self.flush() };
+        let result = if after.is_empty() {
+            Ok(())
+        } else {
+            self.flush()
+        };
         for one in after {
             self.tell(one, result.clone());
         }
@@ -125,10 +147,18 @@ impl Flusher {
 
     fn write(&mut self, job: Job) -> Option<After> {
         match job {
-            Job::Append { records, generation, done } => {
+            Job::Append {
+                records,
+                generation,
+                done,
+            } => {
                 let upto = records.last().map(|record| record.index);
                 self.guard(|backend| backend.append(&records));
-                Some(After::Appended { generation, upto, done })
+                Some(After::Appended {
+                    generation,
+                    upto,
+                    done,
+                })
             }
             Job::Save { slot, bytes, done } => {
                 self.guard(|backend| backend.save(&slot, &bytes));
@@ -139,9 +169,7 @@ impl Flusher {
                 None
             }
             Job::Purge { upto } => {
-                self.guard(|backend| {
-                    backend.save(&Slot::Purged, &encode_position(Some(upto))?)
-                });
+                self.guard(|backend| backend.save(&Slot::Purged, &encode_position(Some(upto))?));
                 Some(After::Purged(upto.index()))
             }
             Job::SnapshotParts { parts } => {
@@ -154,10 +182,10 @@ impl Flusher {
 
     /// Writes the committed position if it moved; says if it did.
     fn save_committed(&mut self) -> bool {
-        let Some(committed) = self.shared.take_committed() else { return false };
-        self.guard(|backend| {
-            backend.save(&Slot::Committed, &encode_position(Some(committed))?)
-        });
+        let Some(committed) = self.shared.take_committed() else {
+            return false;
+        };
+        self.guard(|backend| backend.save(&Slot::Committed, &encode_position(Some(committed))?));
         true
     }
 
@@ -172,7 +200,11 @@ impl Flusher {
             After::Purged(upto) => {
                 self.purging = self.purging.max(result.is_ok().then_some(upto));
             }
-            After::Appended { generation, upto, done } => {
+            After::Appended {
+                generation,
+                upto,
+                done,
+            } => {
                 if let (Ok(()), Some(upto)) = (&result, upto) {
                     self.shared.index().flushed(generation, upto);
                 }

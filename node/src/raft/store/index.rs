@@ -84,13 +84,17 @@ impl LogIndex {
         if let Some(last) = self.last()
             && last.index().checked_add(1) != Some(id.index())
         {
-            return Err(StoreError::Gap { given: id.index(), last: last.index() });
+            return Err(StoreError::Gap {
+                given: id.index(),
+                last: last.index(),
+            });
         }
         let term = id.committed_leader_id().term;
         match &entry.payload {
             EntryPayload::Normal(proposal) => self.watch.appended(id.index(), term, &proposal.0),
             EntryPayload::Membership(members) => {
-                self.watch.members_appended(id.index(), term, members.get_joint_config());
+                self.watch
+                    .members_appended(id.index(), term, members.get_joint_config());
             }
             EntryPayload::Blank => {}
         }
@@ -98,7 +102,11 @@ impl LogIndex {
             self.hot_from = id.index();
         }
         self.hot_bytes += bytes;
-        self.places.push_back(Place { id, bytes, entry: Some(entry) });
+        self.places.push_back(Place {
+            id,
+            bytes,
+            entry: Some(entry),
+        });
         Ok(())
     }
 
@@ -123,7 +131,10 @@ impl LogIndex {
 
     /// Forgets everything up to and with `upto`, which may lie behind the last entry.
     pub(super) fn purge(&mut self, upto: LogId) {
-        while self.first_index().is_some_and(|first| first <= upto.index()) {
+        while self
+            .first_index()
+            .is_some_and(|first| first <= upto.index())
+        {
             if let Some(place) = self.places.pop_front() {
                 self.hot_bytes -= place.entry.map_or(0, |_| place.bytes);
             }
@@ -151,11 +162,16 @@ impl LogIndex {
 
     /// Drops the oldest durable entries while there are too many bytes of them.
     fn cool(&mut self) {
-        let Some(first) = self.first_index() else { return };
+        let Some(first) = self.first_index() else {
+            return;
+        };
         self.hot_from = self.hot_from.max(first);
-        while self.hot_bytes > CACHE_BYTES && self.durable.is_some_and(|known| self.hot_from <= known)
+        while self.hot_bytes > CACHE_BYTES
+            && self.durable.is_some_and(|known| self.hot_from <= known)
         {
-            let Some(place) = self.places.get_mut((self.hot_from - first) as usize) else { return };
+            let Some(place) = self.places.get_mut((self.hot_from - first) as usize) else {
+                return;
+            };
             if place.entry.take().is_some() {
                 self.hot_bytes -= place.bytes;
             }
@@ -165,7 +181,9 @@ impl LogIndex {
 
     /// What a range holds, at most `budget` bytes of it but at least one entry.
     pub(super) fn find(&self, range: Range<u64>, budget: usize) -> Vec<Found> {
-        let Some(first) = self.first_index() else { return Vec::new() };
+        let Some(first) = self.first_index() else {
+            return Vec::new();
+        };
         let from = range.start.max(first);
         let end = range.end.min(first + self.places.len() as u64);
         if from >= end {
@@ -173,7 +191,9 @@ impl LogIndex {
         }
         let mut left = budget;
         let mut out = Vec::new();
-        let places = self.places.range((from - first) as usize..(end - first) as usize);
+        let places = self
+            .places
+            .range((from - first) as usize..(end - first) as usize);
         for place in places {
             if !out.is_empty() && place.bytes > left {
                 break;

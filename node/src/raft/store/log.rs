@@ -53,26 +53,37 @@ impl LogStore {
                 return Ok(entries);
             }
         }
-        Err(StoreError::corrupt(format!("entries {range:?} are not on the disk")))
+        Err(StoreError::corrupt(format!(
+            "entries {range:?} are not on the disk"
+        )))
     }
 
     /// Fetches what is not in memory; `None` if the log changed meanwhile.
     async fn warm(&self, found: Vec<Found>) -> Result<Option<Vec<LogEntry>>, StoreError> {
         let cold: Vec<LogId> = found
             .iter()
-            .filter_map(|one| if let Found::Cold(id) = one { Some(*id) } else { None })
+            .filter_map(|one| {
+                if let Found::Cold(id) = one {
+                    Some(*id)
+                } else {
+                    None
+                }
+            })
             .collect();
         let mut read = Vec::new();
         if let (Some(first), Some(last)) = (cold.first(), cold.last()) {
             let range = first.index()..last.index() + 1;
-            read = self.store.blocking(move |backend| {
-                let mut out = Vec::new();
-                backend.scan(range, &mut |record| {
-                    out.push(decode_entry(&record)?);
-                    Ok(())
-                })?;
-                Ok(out)
-            }).await?;
+            read = self
+                .store
+                .blocking(move |backend| {
+                    let mut out = Vec::new();
+                    backend.scan(range, &mut |record| {
+                        out.push(decode_entry(&record)?);
+                        Ok(())
+                    })?;
+                    Ok(out)
+                })
+                .await?;
         }
         if !read.iter().map(|entry| entry.log_id).eq(cold) {
             return Ok(None);
@@ -112,7 +123,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let index = self.store.shared.index();
-        Ok(LogState { last_purged_log_id: index.purged(), last_log_id: index.last() })
+        Ok(LogState {
+            last_purged_log_id: index.purged(),
+            last_log_id: index.last(),
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -151,7 +165,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let stored = StoredEntry::try_from(&entry).map_err(StoreError::from)?;
             let bytes = encode::<_, RECORD_LIMIT>(&stored).map_err(StoreError::from)?;
             taken.push((entry, bytes.len()));
-            records.push(LogRecord { index: stored.at.index, bytes });
+            records.push(LogRecord {
+                index: stored.at.index,
+                bytes,
+            });
         }
         let generation = {
             let mut index = self.store.shared.index();
@@ -160,7 +177,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             }
             index.generation()
         };
-        Ok(self.store.push(Job::Append { records, generation, done }).await?)
+        Ok(self
+            .store
+            .push(Job::Append {
+                records,
+                generation,
+                done,
+            })
+            .await?)
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {

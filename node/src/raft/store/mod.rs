@@ -23,12 +23,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-pub use backend::{LogBackend, LogRecord, Slot};
+pub use backend::{LogBackend, LogRecord, SealedPart, Slot};
 pub use error::StoreError;
 pub(crate) use log::LogStore;
 pub use watch::{LogWatch, NoWatch};
 
-use super::record::{Ballot, Position, StoredEntry, decode, encode, RECORD_LIMIT};
+use super::record::{Ballot, Position, RECORD_LIMIT, StoredEntry, decode, encode};
 use super::types::{LogEntry, LogId, Vote};
 use flusher::{Flusher, Job};
 use index::LogIndex;
@@ -64,11 +64,17 @@ impl Shared {
     }
 
     fn committed(&self) -> MutexGuard<'_, Option<LogId>> {
-        self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.committed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_committed(&self) -> Option<LogId> {
-        if self.committed_moved.swap(false, Ordering::SeqCst) { *self.committed() } else { None }
+        if self.committed_moved.swap(false, Ordering::SeqCst) {
+            *self.committed()
+        } else {
+            None
+        }
     }
 
     fn current_snapshot(&self) -> Option<u64> {
@@ -94,7 +100,10 @@ fn decode_entry(record: &LogRecord) -> Result<LogEntry, StoreError> {
     let fault = |error| StoreError::corrupt(format!("entry {}: {error}", record.index));
     let stored: StoredEntry = decode::<_, RECORD_LIMIT>(&record.bytes).map_err(fault)?;
     if stored.at.index != record.index {
-        return Err(StoreError::corrupt(format!("entry {} stands at {}", stored.at.index, record.index)));
+        return Err(StoreError::corrupt(format!(
+            "entry {} stands at {}",
+            stored.at.index, record.index
+        )));
     }
     stored.try_into().map_err(fault)
 }
@@ -170,8 +179,15 @@ impl Store {
         let thread = thread
             .spawn(move || flusher.run())
             .map_err(|error| StoreError::io("start the store's thread", error))?;
-        let life = Life { shared: shared.clone(), thread: Mutex::new(Some(thread)) };
-        Ok(Self { backend, shared, life: Arc::new(life) })
+        let life = Life {
+            shared: shared.clone(),
+            thread: Mutex::new(Some(thread)),
+        };
+        Ok(Self {
+            backend,
+            shared,
+            life: Arc::new(life),
+        })
     }
 
     /// The part that openraft appends through.
@@ -180,7 +196,11 @@ impl Store {
     }
 
     async fn push(&self, job: Job) -> Result<(), StoreError> {
-        self.shared.queue.push(job).await.map_err(|_| StoreError::Closed)
+        self.shared
+            .queue
+            .push(job)
+            .await
+            .map_err(|_| StoreError::Closed)
     }
 
     /// Writes a small value and returns once it is durable.
@@ -254,7 +274,12 @@ impl Store {
     /// Writes what waits, flushes, and lets go of the directory.
     pub async fn close(&self) {
         self.shared.queue.close();
-        let thread = self.life.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .life
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
             if !matches!(joined, Ok(true)) {
@@ -276,7 +301,9 @@ fn load_log(
     let mut next = from;
     backend.scan(from..u64::MAX, &mut |record| {
         if record.index != next {
-            return Err(StoreError::corrupt(format!("entry {next} is missing from the log")));
+            return Err(StoreError::corrupt(format!(
+                "entry {next} is missing from the log"
+            )));
         }
         next += 1;
         let entry = decode_entry(&record)?;

@@ -43,8 +43,16 @@ pub(super) enum Taken<T> {
 
 impl<T> Queue<T> {
     pub(super) fn new() -> Self {
-        let inner = Inner { jobs: VecDeque::new(), nudged: false, closed: false };
-        Self { inner: Mutex::new(inner), ready: Condvar::new(), room: Semaphore::new(ROOM) }
+        let inner = Inner {
+            jobs: VecDeque::new(),
+            nudged: false,
+            closed: false,
+        };
+        Self {
+            inner: Mutex::new(inner),
+            ready: Condvar::new(),
+            room: Semaphore::new(ROOM),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
@@ -82,13 +90,13 @@ impl<T> Queue<T> {
     /// Waits for jobs, at most as long as `patience` says.
     pub(super) fn take(&self, patience: Option<Duration>) -> Taken<T> {
         let mut inner = self.lock();
-        let waiting = |inner: &mut Inner<T>| {
-            inner.jobs.is_empty() && !inner.nudged && !inner.closed
-        };
+        let waiting =
+            |inner: &mut Inner<T>| inner.jobs.is_empty() && !inner.nudged && !inner.closed;
         inner = match patience {
-            None => {
-                self.ready.wait_while(inner, waiting).unwrap_or_else(PoisonError::into_inner)
-            }
+            None => self
+                .ready
+                .wait_while(inner, waiting)
+                .unwrap_or_else(PoisonError::into_inner),
             Some(patience) => {
                 let woken = self.ready.wait_timeout_while(inner, patience, waiting);
                 woken.unwrap_or_else(PoisonError::into_inner).0

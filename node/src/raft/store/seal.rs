@@ -1,11 +1,12 @@
 //! Each record under its own version byte and CRC-32C, cut into parts that sled keeps inline.
 //!
-//! sled splits a leaf by its number of values (16), not by their size, and writes a page above a quarter of its
-//! segment (128 KiB) to `blobs/`, whose durability nobody has tested. A part of 4 KiB keeps a full
-//! leaf at 17 x 4.1 = 70 KiB. The sum covers the key too, so a record in a wrong place is refused.
+//! sled splits a leaf by its number of values (16), not by their size, and writes a page above a
+//! quarter of its segment (128 KiB) to `blobs/`, whose durability nobody has tested. A part of 4 KiB
+//! keeps a full leaf at 17 x 4.1 = 70 KiB. The sum covers the key, so a misplaced record is refused.
 //!
 //! Layout: version u8, crc32c u32, part u16, parts u16 (little endian), body.
 
+use super::backend::SealedPart;
 use super::error::StoreError;
 
 /// Bytes of one part.
@@ -50,7 +51,9 @@ pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<Part<'a>, StoreE
         return Err(fault("cut short"));
     };
     if version != VERSION {
-        return Err(fault(&format!("unknown version {version}; a newer rais may have written it")));
+        return Err(fault(&format!(
+            "unknown version {version}; a newer rais may have written it"
+        )));
     }
     let part = u16::from_le_bytes([p0, p1]);
     let parts = u16::from_le_bytes([n0, n1]);
@@ -81,10 +84,14 @@ pub(super) fn split_key(key: &[u8]) -> Result<(u64, u16), StoreError> {
 }
 
 /// Cuts a record into sealed parts with their keys.
-pub(super) fn cut(number: u64, bytes: &[u8]) -> Result<Vec<([u8; 10], Vec<u8>)>, StoreError> {
+pub(super) fn cut(number: u64, bytes: &[u8]) -> Result<Vec<SealedPart>, StoreError> {
     let count = bytes.len().div_ceil(PART).max(1);
-    let parts = u16::try_from(count)
-        .map_err(|_| StoreError::io("cut a record", format!("{} bytes are too many", bytes.len())))?;
+    let parts = u16::try_from(count).map_err(|_| {
+        StoreError::io(
+            "cut a record",
+            format!("{} bytes are too many", bytes.len()),
+        )
+    })?;
     let one = |part: u16| {
         let from = usize::from(part) * PART;
         let body = &bytes[from..bytes.len().min(from + PART)];
@@ -112,7 +119,9 @@ impl Joiner {
         let part = unseal(key, value)?;
         let expected = self.open.unwrap_or((number, 0, part.parts));
         if (number, at, part.parts) != expected || at != part.part {
-            return Err(StoreError::corrupt(format!("record {number}: part {at} is out of order")));
+            return Err(StoreError::corrupt(format!(
+                "record {number}: part {at} is out of order"
+            )));
         }
         self.bytes.extend_from_slice(part.body);
         if at + 1 == part.parts {
@@ -127,9 +136,9 @@ impl Joiner {
     pub(super) fn end(&self) -> Result<(), StoreError> {
         match self.open {
             None => Ok(()),
-            Some((number, part, _)) => {
-                Err(StoreError::corrupt(format!("record {number}: part {part} is missing")))
-            }
+            Some((number, part, _)) => Err(StoreError::corrupt(format!(
+                "record {number}: part {part} is missing"
+            ))),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::backend::{LogBackend, LogRecord, Slot};
+use super::backend::{LogBackend, LogRecord, SealedPart, Slot};
 use super::error::StoreError;
 use super::seal::{Joiner, cut, part_key, seal, split_key, unseal};
 use super::tide::Tide;
@@ -63,7 +63,11 @@ fn guarded<T>(run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreErr
 
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
     let file = file.map_err(|error| StoreError::io(format!("open {}", path.display()), error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -96,12 +100,15 @@ fn open_sled(dir: &Path) -> Result<::sled::Db, StoreError> {
         match guarded(|| Ok(config.open()))? {
             Ok(db) => return Ok(db),
             Err(::sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
-                std::thread::sleep(REOPEN_PAUSE);
+                std::thread::park_timeout(REOPEN_PAUSE);
             }
             Err(error) => return Err(disk(error)),
         }
     }
-    Err(StoreError::io(format!("open {}", dir.display()), "its file stays locked"))
+    Err(StoreError::io(
+        format!("open {}", dir.display()),
+        "its file stays locked",
+    ))
 }
 
 impl SledBackend {
@@ -114,7 +121,10 @@ impl SledBackend {
         let (tide, mark) = Tide::open(dir, !sled_dir.join("db").exists())?;
         remove_unfinished(&sled_dir).map_err(fault)?;
         let db = open_sled(&sled_dir)?;
-        let file = File::options().read(true).write(true).open(sled_dir.join("db"));
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(sled_dir.join("db"));
         let file = file.map_err(fault)?;
         let tree = |name: &str| guarded(|| db.open_tree(name).map_err(disk));
         let (log, slots, snapshots) = (tree("log")?, tree("slots")?, tree("snapshots")?);
@@ -125,7 +135,15 @@ impl SledBackend {
                 sled_dir.display()
             )));
         }
-        let open = Open { db, log, slots, snapshots, file, tide, _lock: lock };
+        let open = Open {
+            db,
+            log,
+            slots,
+            snapshots,
+            file,
+            tide,
+            _lock: lock,
+        };
         Ok(Self {
             open: RwLock::new(Some(open)),
             number: AtomicU64::new(number),
@@ -134,7 +152,10 @@ impl SledBackend {
     }
 
     fn with<T>(&self, run: impl FnOnce(&Open) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let open = self.open.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let open = self
+            .open
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         open.as_ref().map_or(Err(StoreError::Closed), run)
     }
 
@@ -160,9 +181,14 @@ fn verify(
         let (key, value) = item.map_err(disk)?;
         unseal(&key, &value)?;
     }
-    let Some(value) = slots.get(TIDE_KEY).map_err(disk)? else { return Ok(0) };
+    let Some(value) = slots.get(TIDE_KEY).map_err(disk)? else {
+        return Ok(0);
+    };
     let part = unseal(TIDE_KEY, &value)?;
-    let bytes = part.body.try_into().map_err(|_| StoreError::corrupt("tide has a wrong length"))?;
+    let bytes = part
+        .body
+        .try_into()
+        .map_err(|_| StoreError::corrupt("tide has a wrong length"))?;
     Ok(u64::from_le_bytes(bytes))
 }
 
@@ -195,7 +221,8 @@ fn first_keys(
 }
 
 fn remove(tree: &::sled::Tree, keys: &[::sled::IVec]) -> Result<(), StoreError> {
-    keys.iter().try_for_each(|key| tree.remove(key).map(drop).map_err(disk))
+    keys.iter()
+        .try_for_each(|key| tree.remove(key).map(drop).map_err(disk))
 }
 
 impl LogBackend for SledBackend {
@@ -217,7 +244,10 @@ impl LogBackend for SledBackend {
     ) -> Result<(), StoreError> {
         self.with(|open| {
             let mut joiner = Joiner::default();
-            for item in open.log.range(part_key(range.start, 0)..part_key(range.end, 0)) {
+            for item in open
+                .log
+                .range(part_key(range.start, 0)..part_key(range.end, 0))
+            {
                 let (key, value) = item.map_err(disk)?;
                 if let Some((index, bytes)) = joiner.take(&key, &value)? {
                     visit(LogRecord { index, bytes })?;
@@ -250,7 +280,9 @@ impl LogBackend for SledBackend {
     fn save(&self, slot: &Slot, bytes: &[u8]) -> Result<(), StoreError> {
         self.write(|open| {
             let key = slot_key(slot);
-            open.slots.insert(&key, seal(&key, 0, 1, bytes)).map_err(disk)?;
+            open.slots
+                .insert(&key, seal(&key, 0, 1, bytes))
+                .map_err(disk)?;
             Ok(())
         })
     }
@@ -258,15 +290,20 @@ impl LogBackend for SledBackend {
     fn load(&self, slot: &Slot) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(|open| {
             let key = slot_key(slot);
-            let Some(value) = open.slots.get(&key).map_err(disk)? else { return Ok(None) };
+            let Some(value) = open.slots.get(&key).map_err(disk)? else {
+                return Ok(None);
+            };
             Ok(Some(unseal(&key, &value)?.body.to_vec()))
         })
     }
 
-    fn save_snapshot_parts(&self, parts: &[([u8; 10], Vec<u8>)]) -> Result<(), StoreError> {
+    fn save_snapshot_parts(&self, parts: &[SealedPart]) -> Result<(), StoreError> {
         self.write(|open| {
             parts.iter().try_for_each(|(key, value)| {
-                open.snapshots.insert(key, value.as_slice()).map(drop).map_err(disk)
+                open.snapshots
+                    .insert(key, value.as_slice())
+                    .map(drop)
+                    .map_err(disk)
             })
         })
     }
@@ -274,13 +311,18 @@ impl LogBackend for SledBackend {
     fn load_snapshot(&self, number: u64) -> Result<Vec<u8>, StoreError> {
         self.with(|open| {
             let mut joiner = Joiner::default();
-            for item in open.snapshots.range(part_key(number, 0)..=part_key(number, u16::MAX)) {
+            for item in open
+                .snapshots
+                .range(part_key(number, 0)..=part_key(number, u16::MAX))
+            {
                 let (key, value) = item.map_err(disk)?;
                 if let Some((_, bytes)) = joiner.take(&key, &value)? {
                     return Ok(bytes);
                 }
             }
-            Err(StoreError::corrupt(format!("snapshot {number} is not whole")))
+            Err(StoreError::corrupt(format!(
+                "snapshot {number} is not whole"
+            )))
         })
     }
 
@@ -311,7 +353,11 @@ impl LogBackend for SledBackend {
     }
 
     fn close(&self) {
-        let open = self.open.write().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let open = self
+            .open
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         drop(open);
     }
 }

@@ -1,19 +1,19 @@
 //! Snapshots in the store: parts first, then, once they are durable, the pointer that makes them
 //! current; old parts go in the background. A kill anywhere leaves the old one or the new one.
 //!
-//! What the snapshot covers stands in front of its bytes and not in the pointer: sled rewrites the pointer's
-//! page with every tenth vote or tide mark, and the names and addresses of 128 hosts are 13 KiB.
+//! What the snapshot covers stands in front of its bytes and not in the pointer: sled rewrites the
+//! pointer's page with every tenth vote or mark, and names and addresses of 128 hosts are 13 KiB.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::SMALL;
 use super::Store;
 use super::backend::{LogBackend, Slot};
 use super::error::StoreError;
 use super::flusher::Job;
 use super::seal::cut;
-use super::SMALL;
 use crate::raft::record::{Coverage, decode, encode};
 use crate::raft::types::{LogId, Snapshot, SnapshotBytes, SnapshotMeta};
 
@@ -51,18 +51,25 @@ fn unpack(mut bytes: Vec<u8>) -> Result<(SnapshotMeta, Vec<u8>), StoreError> {
     let length = u32::from_le_bytes(*length) as usize;
     let coverage = rest.get(..length).ok_or_else(short)?;
     let coverage = decode::<Coverage, COVERAGE_LIMIT>(coverage);
-    let meta = coverage.and_then(SnapshotMeta::try_from).map_err(|error| fault(error.to_string()))?;
+    let meta = coverage
+        .and_then(SnapshotMeta::try_from)
+        .map_err(|error| fault(error.to_string()))?;
     bytes.drain(..4 + length);
     Ok((meta, bytes))
 }
 
 fn load(backend: &dyn LogBackend) -> Result<Option<(u64, SnapshotMeta, Vec<u8>)>, StoreError> {
-    let Some(bytes) = backend.load(&Slot::Snapshot)? else { return Ok(None) };
+    let Some(bytes) = backend.load(&Slot::Snapshot)? else {
+        return Ok(None);
+    };
     let pointer = decode::<Pointer, SMALL>(&bytes)
         .map_err(|error| StoreError::corrupt(format!("snapshot pointer: {error}")))?;
     let bytes = backend.load_snapshot(pointer.number)?;
     if bytes.len() as u64 != pointer.bytes || crc32c::crc32c(&bytes) != pointer.sum {
-        return Err(StoreError::corrupt(format!("snapshot {} does not verify", pointer.number)));
+        return Err(StoreError::corrupt(format!(
+            "snapshot {} does not verify",
+            pointer.number
+        )));
     }
     let (meta, state) = unpack(bytes)?;
     Ok(Some((pointer.number, meta, state)))
@@ -74,7 +81,9 @@ pub(super) fn verify(
     purged: Option<LogId>,
 ) -> Result<Option<Current>, StoreError> {
     let current = load(backend)?.map(|(number, meta, _)| Current { number, meta });
-    let covered = current.as_ref().and_then(|current| current.meta.last_log_id);
+    let covered = current
+        .as_ref()
+        .and_then(|current| current.meta.last_log_id);
     if covered.map(|id| id.index()) < purged.map(|id| id.index()) {
         let what = "the log was purged further than the snapshot reaches";
         return Err(StoreError::corrupt(what));
@@ -97,14 +106,25 @@ impl Store {
         };
         let bytes = pack(meta, state)?;
         for batch in cut(number, &bytes)?.chunks(BATCH) {
-            self.push(Job::SnapshotParts { parts: batch.to_vec() }).await?;
+            self.push(Job::SnapshotParts {
+                parts: batch.to_vec(),
+            })
+            .await?;
         }
         let sum = crc32c::crc32c(&bytes);
-        let pointer = Pointer { number, bytes: bytes.len() as u64, sum };
+        let pointer = Pointer {
+            number,
+            bytes: bytes.len() as u64,
+            sum,
+        };
         // The parts must be on the disk before the pointer can be.
         self.barrier().await?;
-        self.save(Slot::Snapshot, encode::<_, SMALL>(&pointer)?).await?;
-        *self.shared.snapshot() = Some(Current { number, meta: meta.clone() });
+        self.save(Slot::Snapshot, encode::<_, SMALL>(&pointer)?)
+            .await?;
+        *self.shared.snapshot() = Some(Current {
+            number,
+            meta: meta.clone(),
+        });
         if let Some(last) = meta.last_log_id {
             self.shared.index().covered(last.index());
         }
@@ -115,6 +135,9 @@ impl Store {
     /// Reads the current snapshot.
     pub(crate) async fn load_snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
         let loaded = self.blocking(load).await?;
-        Ok(loaded.map(|(_, meta, state)| Snapshot { meta, snapshot: SnapshotBytes(Arc::new(state)) }))
+        Ok(loaded.map(|(_, meta, state)| Snapshot {
+            meta,
+            snapshot: SnapshotBytes(Arc::new(state)),
+        }))
     }
 }

@@ -40,7 +40,11 @@ fn number(bytes: &[u8]) -> Option<u64> {
 /// Makes a mark of zero. Renamed into place, so that a kill leaves none or a whole one.
 fn create(dir: &Path, path: &Path) -> std::io::Result<()> {
     let draft = dir.join("tide.new");
-    let file = OpenOptions::new().create(true).write(true).truncate(true).open(&draft)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(&draft)?;
     file.write_all_at(&[slot(0), slot(0)].concat(), 0)?;
     file.sync_all()?;
     std::fs::rename(&draft, path)?;
@@ -51,16 +55,18 @@ impl Tide {
     /// Opens the mark, or makes it when `fresh` says that there is no store yet.
     pub(super) fn open(dir: &Path, fresh: bool) -> Result<(Self, u64), StoreError> {
         let path = dir.join("tide");
-        let fault = |reason: std::io::Error| {
-            StoreError::io(format!("open {}", path.display()), reason)
-        };
+        let fault =
+            |reason: std::io::Error| StoreError::io(format!("open {}", path.display()), reason);
         if fresh && !path.exists() {
             create(dir, &path).map_err(fault)?;
         }
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StoreError::corrupt(format!("{} is missing", path.display())));
+                return Err(StoreError::corrupt(format!(
+                    "{} is missing",
+                    path.display()
+                )));
             }
             Err(error) => return Err(fault(error)),
         };
@@ -71,7 +77,10 @@ impl Tide {
         let newest = slots.into_iter().flatten().filter_map(number).max();
         match newest {
             Some(newest) => Ok((Self { file }, newest)),
-            None => Err(StoreError::corrupt(format!("{} does not verify", path.display()))),
+            None => Err(StoreError::corrupt(format!(
+                "{} does not verify",
+                path.display()
+            ))),
         }
     }
 

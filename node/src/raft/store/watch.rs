@@ -1,7 +1,8 @@
 //! Tells others about the log at the moment it changes, before it is durable or committed.
 //!
-//! A voter must not acknowledge the heartbeat of a host whose fence stands in its log, though it be not yet committed
-//! (lease.md, step 2), and answers `FenceStatus(i)` only once entry `i` is durable here (step 6).
+//! A voter must not acknowledge the heartbeat of a host whose fence stands in its log, though it be
+//! not yet committed (lease.md, step 2), and answers `FenceStatus(i)` only once entry `i` is durable
+//! here (step 6).
 
 use std::collections::BTreeSet;
 

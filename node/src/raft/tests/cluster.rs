@@ -31,14 +31,27 @@ async fn host_alone_commits_and_remembers() {
     assert!(view.quorum_ok(Instant::now(), Duration::from_secs(1)));
     assert_eq!(view.nodes[&1], node(1));
     cluster.stop_all().await;
-    assert!(matches!(hosts[0].propose(entry(1, 51)).await, Err(ProposeError::Stopped(_))));
+    assert!(matches!(
+        hosts[0].propose(entry(1, 51)).await,
+        Err(ProposeError::Stopped(_))
+    ));
     drop(hosts);
 
     let again = cluster.start(1).await;
-    again.wait_for_recovery(Duration::from_secs(5)).await.unwrap();
+    again
+        .wait_for_recovery(Duration::from_secs(5))
+        .await
+        .unwrap();
     assert_eq!(serial(&again.state(), 1), 50);
     assert_eq!(again.state().sessions, before.sessions);
-    assert!(cluster.steps.lock().unwrap().iter().any(|(_, step)| step.replay));
+    assert!(
+        cluster
+            .steps
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|(_, step)| step.replay)
+    );
     again.propose(entry(1, 51)).await.unwrap();
     cluster.stop_all().await;
 }
@@ -63,25 +76,40 @@ async fn three_hosts_fail_over_and_come_together_again() {
     for number in 1..=20 {
         hosts[0].propose(entry(1, number)).await.unwrap();
     }
-    until(&hosts[1], "a follower knows the leader", |view| view.leader == Some(1)).await;
+    until(&hosts[1], "a follower knows the leader", |view| {
+        view.leader == Some(1)
+    })
+    .await;
     let elsewhere = hosts[1].propose(entry(2, 1)).await;
     assert_eq!(elsewhere, Err(ProposeError::NotLeader { leader: Some(1) }));
     let elsewhere = hosts[1].linearizable().await;
     assert_eq!(elsewhere, Err(ReadError::NotLeader { leader: Some(1) }));
 
     cluster.hub.isolate(1, true);
-    let lost = until(&hosts[1], "another leader", |view| matches!(view.leader, Some(2 | 3))).await;
+    let lost = until(&hosts[1], "another leader", |view| {
+        matches!(view.leader, Some(2 | 3))
+    })
+    .await;
     let leader = &hosts[lost.leader.unwrap() as usize - 1];
     until(leader, "it leads", |view| view.am_leader).await;
     leader.propose(entry(1, 21)).await.unwrap();
     assert_eq!(serial(&leader.state(), 1), 21);
     let stale = hosts[0].linearizable().await;
-    assert!(stale.is_err(), "a leader without a quorum must not read: {stale:?}");
+    assert!(
+        stale.is_err(),
+        "a leader without a quorum must not read: {stale:?}"
+    );
     let age = hosts[0].view().borrow().quorum_age(Instant::now());
-    assert!(age.is_none_or(|age| age > Duration::from_millis(100)), "{age:?}");
+    assert!(
+        age.is_none_or(|age| age > Duration::from_millis(100)),
+        "{age:?}"
+    );
 
     cluster.hub.isolate(1, false);
-    until(&hosts[0], "the old leader follows", |view| view.leader == lost.leader).await;
+    until(&hosts[0], "the old leader follows", |view| {
+        view.leader == lost.leader
+    })
+    .await;
     let index = leader.linearizable().await.unwrap();
     for host in &hosts {
         until(host, "all have applied", |view| view.last_applied >= index).await;
@@ -96,7 +124,9 @@ async fn three_hosts_fail_over_and_come_together_again() {
 async fn isolated_follower_neither_raises_its_term_nor_disturbs_on_return() {
     let mut cluster = Cluster::new();
     let hosts = cluster.found(3).await;
-    let term = until(&hosts[2], "it follows", |view| view.leader == Some(1)).await.term;
+    let term = until(&hosts[2], "it follows", |view| view.leader == Some(1))
+        .await
+        .term;
     cluster.hub.isolate(3, true);
     // Three times the longest wait for a silent leader plus an election.
     let writing = Instant::now();
@@ -109,7 +139,13 @@ async fn isolated_follower_neither_raises_its_term_nor_disturbs_on_return() {
     cluster.hub.isolate(3, false);
     let index = hosts[0].linearizable().await.unwrap();
     until(&hosts[2], "it caught up", |view| view.last_applied >= index).await;
-    assert_eq!((hosts[0].view().borrow().term, hosts[0].view().borrow().am_leader), (term, true));
+    assert_eq!(
+        (
+            hosts[0].view().borrow().term,
+            hosts[0].view().borrow().am_leader
+        ),
+        (term, true)
+    );
     cluster.stop_all().await;
 }
 
@@ -119,18 +155,30 @@ async fn isolated_follower_neither_raises_its_term_nor_disturbs_on_return() {
 async fn learner_becomes_voter_and_a_voter_leaves() {
     let mut cluster = Cluster::new();
     let hosts = cluster.found(3).await;
-    let view = until(&hosts[0], "three voters", |view| view.voters == [set(1..=3)]).await;
+    let view = until(&hosts[0], "three voters", |view| {
+        view.voters == [set(1..=3)]
+    })
+    .await;
     assert!(view.membership_index > 0);
     let fourth = cluster.start(4).await;
     hosts[0].add_learner(4, node(4)).await.unwrap();
-    let seen = until(&fourth, "the learner knows the array", |view| view.nodes.len() == 4).await;
+    let seen = until(&fourth, "the learner knows the array", |view| {
+        view.nodes.len() == 4
+    })
+    .await;
     assert!(!seen.is_voter(4));
     let refused = hosts[0].change_voters(set([1, 9])).await;
-    assert!(matches!(refused, Err(ChangeError::Refused(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ChangeError::Refused(_))),
+        "{refused:?}"
+    );
     hosts[0].change_voters(set([1, 3, 4])).await.unwrap();
     until(&fourth, "it votes", |view| view.voters == [set([1, 3, 4])]).await;
     let view = hosts[0].view().borrow().clone();
-    assert!(view.nodes.contains_key(&2) && !view.is_voter(2), "a former voter stays as learner");
+    assert!(
+        view.nodes.contains_key(&2) && !view.is_voter(2),
+        "a former voter stays as learner"
+    );
     let refused = hosts[0].remove_node(3).await;
     assert!(matches!(refused, Err(ChangeError::Refused(_))));
     hosts[0].remove_node(2).await.unwrap();
@@ -138,10 +186,19 @@ async fn learner_becomes_voter_and_a_voter_leaves() {
     let elsewhere = fourth.add_learner(5, node(5)).await;
     assert_eq!(elsewhere, Err(ChangeError::NotLeader { leader: Some(1) }));
     hosts[0].change_node(4, node(7)).await.unwrap();
-    until(&fourth, "its node changed", |view| view.nodes[&4] == node(7)).await;
+    until(&fourth, "its node changed", |view| {
+        view.nodes[&4] == node(7)
+    })
+    .await;
     let index = hosts[0].linearizable().await.unwrap();
-    until(&hosts[0], "progress is known", |view| view.matched.get(&4) >= Some(&index)).await;
-    assert_eq!(hosts[0].state().membership.index, hosts[0].view().borrow().membership_index);
+    until(&hosts[0], "progress is known", |view| {
+        view.matched.get(&4) >= Some(&index)
+    })
+    .await;
+    assert_eq!(
+        hosts[0].state().membership.index,
+        hosts[0].view().borrow().membership_index
+    );
     cluster.stop_all().await;
 }
 
@@ -171,21 +228,42 @@ async fn leadership_is_handed_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn host_behind_the_log_catches_up_through_a_snapshot() {
     let mut cluster = Cluster::new();
-    cluster.compaction = Compaction { every: 100, keep: 50 };
+    cluster.compaction = Compaction {
+        every: 100,
+        keep: 50,
+    };
     let hosts = cluster.found(2).await;
     let mut number = 0;
-    while hosts[0].store().log().get_log_state().await.unwrap().last_purged_log_id.is_none() {
+    while hosts[0]
+        .store()
+        .log()
+        .get_log_state()
+        .await
+        .unwrap()
+        .last_purged_log_id
+        .is_none()
+    {
         number += 1;
         assert!(number < 10_000, "the log is never purged");
-        hosts[0].propose(entry((number % 200) as u8, number)).await.unwrap();
+        hosts[0]
+            .propose(entry((number % 200) as u8, number))
+            .await
+            .unwrap();
     }
-    assert_eq!(cluster.hub.pieces.load(Ordering::Relaxed), 0, "no snapshot was needed so far");
+    assert_eq!(
+        cluster.hub.pieces.load(Ordering::Relaxed),
+        0,
+        "no snapshot was needed so far"
+    );
     let third = cluster.start(3).await;
     hosts[0].add_learner(3, node(3)).await.unwrap();
     hosts[0].change_voters(set(1..=3)).await.unwrap();
     let index = hosts[0].linearizable().await.unwrap();
     until(&third, "it caught up", |view| view.last_applied >= index).await;
-    assert!(cluster.hub.pieces.load(Ordering::Relaxed) > 0, "a snapshot was sent");
+    assert!(
+        cluster.hub.pieces.load(Ordering::Relaxed) > 0,
+        "a snapshot was sent"
+    );
     assert!(cluster.hub.longest.load(Ordering::Relaxed) <= crate::raft::MAX_FRAME);
     assert_eq!(third.state(), hosts[0].state());
 
@@ -193,7 +271,10 @@ async fn host_behind_the_log_catches_up_through_a_snapshot() {
     cluster.stop(3).await;
     drop(third);
     let third = cluster.start(3).await;
-    third.wait_for_recovery(Duration::from_secs(5)).await.unwrap();
+    third
+        .wait_for_recovery(Duration::from_secs(5))
+        .await
+        .unwrap();
     assert_eq!(third.state().sessions, state.sessions);
     cluster.stop_all().await;
 }
@@ -206,7 +287,10 @@ async fn large_entries_are_replicated_in_frames() {
     let hosts = cluster.found(3).await;
     cluster.hub.isolate(3, true);
     for number in 1..=12 {
-        hosts[0].propose(large_entry(1, number, 900_000)).await.unwrap();
+        hosts[0]
+            .propose(large_entry(1, number, 900_000))
+            .await
+            .unwrap();
     }
     cluster.hub.isolate(3, false);
     let index = hosts[0].linearizable().await.unwrap();
@@ -222,7 +306,10 @@ async fn entry_above_the_limit_is_refused_and_raft_goes_on() {
     let mut cluster = Cluster::new();
     let hosts = cluster.found(1).await;
     let large = large_entry(1, 1, 1_500_000);
-    assert!(matches!(hosts[0].propose(large).await, Err(ProposeError::Refused(_))));
+    assert!(matches!(
+        hosts[0].propose(large).await,
+        Err(ProposeError::Refused(_))
+    ));
     hosts[0].propose(entry(1, 1)).await.unwrap();
     cluster.stop_all().await;
 }
@@ -244,7 +331,9 @@ async fn whole_array_restarts() {
         hosts.push(cluster.start(id).await);
     }
     for host in &hosts {
-        host.wait_for_recovery(Duration::from_secs(10)).await.unwrap();
+        host.wait_for_recovery(Duration::from_secs(10))
+            .await
+            .unwrap();
         assert_eq!(serial(&host.state(), 1), 30);
         assert!(host.view().borrow().term > term);
     }

@@ -17,10 +17,17 @@ async fn filled() -> TempDir {
     let dir = TempDir::new();
     let store = Store::open(dir.path(), Arc::new(NoWatch)).unwrap();
     for first in (0..ENTRIES).step_by(100) {
-        append(&store, (first..first + 100).map(|index| normal(1, index)).collect()).await;
+        append(
+            &store,
+            (first..first + 100).map(|index| normal(1, index)).collect(),
+        )
+        .await;
     }
     store.log().save_vote(&Vote::new(9, 1)).await.unwrap();
-    let meta = SnapshotMeta { last_log_id: Some(id(1, 10)), ..SnapshotMeta::default() };
+    let meta = SnapshotMeta {
+        last_log_id: Some(id(1, 10)),
+        ..SnapshotMeta::default()
+    };
     store.save_snapshot(&meta, &[5; 50_000]).await.unwrap();
     store.close().await;
     dir
@@ -57,9 +64,24 @@ async fn refused(dir: &TempDir) -> bool {
     let mut log = store.log();
     let entries = log.try_get_log_entries(..).await.unwrap();
     assert_eq!(entries.len() as u64, ENTRIES);
-    assert!(entries.iter().zip(0..).all(|(entry, index)| *entry == normal(1, index)));
+    assert!(
+        entries
+            .iter()
+            .zip(0..)
+            .all(|(entry, index)| *entry == normal(1, index))
+    );
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(9, 1)));
-    assert_eq!(store.load_snapshot().await.unwrap().unwrap().snapshot.0.len(), 50_000);
+    assert_eq!(
+        store
+            .load_snapshot()
+            .await
+            .unwrap()
+            .unwrap()
+            .snapshot
+            .0
+            .len(),
+        50_000
+    );
     store.close().await;
     false
 }
@@ -75,7 +97,10 @@ async fn truncated_store_is_refused() {
     for part in 0..20 {
         let dir = TempDir::new();
         copy(original.path(), dir.path());
-        let file = std::fs::File::options().write(true).open(database(&dir)).unwrap();
+        let file = std::fs::File::options()
+            .write(true)
+            .open(database(&dir))
+            .unwrap();
         file.set_len((used * part / 20) as u64).unwrap();
         assert!(refused(&dir).await, "cut to {part}/20 of {used}");
     }
@@ -109,10 +134,14 @@ async fn old_copy_and_broken_mark_are_refused() {
     let snapshots = |dir: &TempDir| {
         let names = std::fs::read_dir(dir.path().join("raft/sled")).unwrap();
         let names = names.map(|entry| entry.unwrap().path());
-        names.filter(|path| path.to_string_lossy().contains("snap.")).collect::<Vec<_>>()
+        names
+            .filter(|path| path.to_string_lossy().contains("snap."))
+            .collect::<Vec<_>>()
     };
-    let old_snapshots: Vec<_> =
-        snapshots(&dir).into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+    let old_snapshots: Vec<_> = snapshots(&dir)
+        .into_iter()
+        .map(|path| (std::fs::read(&path).unwrap(), path))
+        .collect();
     let store = Store::open(dir.path(), Arc::new(NoWatch)).unwrap();
     append(&store, vec![normal(1, ENTRIES)]).await;
     store.close().await;
@@ -141,7 +170,9 @@ async fn old_copy_and_broken_mark_are_refused() {
 #[tokio::test]
 async fn unfinished_snapshot_of_sled_does_not_stop_the_start() {
     let dir = filled().await;
-    let left = dir.path().join("raft/sled/snap.00000000000FFFFF.generating");
+    let left = dir
+        .path()
+        .join("raft/sled/snap.00000000000FFFFF.generating");
     std::fs::write(left, b"").unwrap();
     assert!(!refused(&dir).await);
 }

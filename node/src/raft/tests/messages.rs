@@ -36,7 +36,9 @@ fn append_comes_back_as_it_was() {
     let (append, cut) = Append::fill(&request(3)).unwrap();
     assert_eq!(cut, None);
     let bytes = wire::seal(&Request::Append(append)).unwrap();
-    let Request::Append(back) = wire::open(&bytes).unwrap() else { panic!("another message") };
+    let Request::Append(back) = wire::open(&bytes).unwrap() else {
+        panic!("another message")
+    };
     let back = AppendEntriesRequest::<TypeConfig>::try_from(back).unwrap();
     assert_eq!(format!("{back:?}"), format!("{:?}", request(3)));
 }
@@ -78,7 +80,11 @@ fn impossible_appends_are_refused() {
 /// Goal: left-over bytes are refused. Method: add one.
 #[test]
 fn trailing_byte_is_refused() {
-    let position = Position { term: 1, leader: 2, index: 3 };
+    let position = Position {
+        term: 1,
+        leader: 2,
+        index: 3,
+    };
     let mut bytes = encode::<_, 64>(&position).unwrap();
     assert_eq!(decode::<Position, 64>(&bytes).unwrap(), position);
     bytes.push(0);
@@ -88,8 +94,15 @@ fn trailing_byte_is_refused() {
 /// Goal: the bytes of version 1 never change. Method: one record and one message, written out.
 #[test]
 fn bytes_of_version_one_are_frozen() {
-    let position = Position { term: 1, leader: 300, index: 70_000 };
-    assert_eq!(encode::<_, 64>(&position).unwrap(), [1, 251, 44, 1, 252, 112, 17, 1, 0]);
+    let position = Position {
+        term: 1,
+        leader: 300,
+        index: 70_000,
+    };
+    assert_eq!(
+        encode::<_, 64>(&position).unwrap(),
+        [1, 251, 44, 1, 252, 112, 17, 1, 0]
+    );
     let answer = wire::seal(&Response::Piece).unwrap();
     assert_eq!(answer, [1, 2]);
 }
@@ -135,6 +148,12 @@ async fn message_of_another_host_is_refused() {
     let (append, _) = Append::fill(&request(1)).unwrap();
     let bytes = wire::seal(&Request::Append(append)).unwrap();
     let refused = host.handle_rpc(3, &bytes).await;
-    assert_eq!(refused, Err(RpcError::Impostor { from: 3, claimed: 2 }));
+    assert_eq!(
+        refused,
+        Err(RpcError::Impostor {
+            from: 3,
+            claimed: 2
+        })
+    );
     cluster.stop_all().await;
 }

@@ -1,5 +1,10 @@
 //! Tests of Raft and its store, on real directories and an in-memory transport.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
 
 mod cluster;
 mod damage;

@@ -18,22 +18,35 @@ pub(super) fn id(term: u64, index: u64) -> LogId {
 
 pub(super) fn normal(term: u64, index: u64) -> LogEntry {
     let payload = EntryPayload::Normal(Proposal(Arc::new(entry(1, index))));
-    openraft::Entry { log_id: id(term, index), payload }
+    openraft::Entry {
+        log_id: id(term, index),
+        payload,
+    }
 }
 
 fn large(term: u64, index: u64, bytes: usize) -> LogEntry {
     let payload = EntryPayload::Normal(Proposal(Arc::new(large_entry(1, index, bytes))));
-    openraft::Entry { log_id: id(term, index), payload }
+    openraft::Entry {
+        log_id: id(term, index),
+        payload,
+    }
 }
 
 pub(super) async fn append(store: &Store, entries: Vec<LogEntry>) {
-    store.log().append(entries, IOFlushed::noop()).await.unwrap();
+    store
+        .log()
+        .append(entries, IOFlushed::noop())
+        .await
+        .unwrap();
     store.barrier().await.unwrap();
 }
 
 async fn indexes(store: &Store) -> Vec<(u64, u64)> {
     let entries = store.log().try_get_log_entries(..).await.unwrap();
-    entries.iter().map(|e| (e.log_id.committed_leader_id().term, e.log_id.index())).collect()
+    entries
+        .iter()
+        .map(|e| (e.log_id.committed_leader_id().term, e.log_id.index()))
+        .collect()
 }
 
 fn open(dir: &TempDir) -> Store {
@@ -52,7 +65,10 @@ async fn restart_keeps_everything() {
     log.truncate_after(Some(id(1, 1500))).await.unwrap();
     append(&store, vec![normal(3, 1501), large(3, 1502, 1000)]).await;
     log.save_committed(Some(id(3, 1501))).await.unwrap();
-    let meta = SnapshotMeta { last_log_id: Some(id(1, 1000)), ..SnapshotMeta::default() };
+    let meta = SnapshotMeta {
+        last_log_id: Some(id(1, 1000)),
+        ..SnapshotMeta::default()
+    };
     store.save_snapshot(&meta, &[7; 300_000]).await.unwrap();
     log.purge(id(1, 900)).await.unwrap();
     store.put_meta("clock", b"anchor").await.unwrap();
@@ -60,18 +76,32 @@ async fn restart_keeps_everything() {
 
     let store = open(&dir);
     let mut log = store.log();
-    let expected: Vec<_> =
-        (901..=1500).map(|index| (1, index)).chain([(3, 1501), (3, 1502)]).collect();
+    let expected: Vec<_> = (901..=1500)
+        .map(|index| (1, index))
+        .chain([(3, 1501), (3, 1502)])
+        .collect();
     assert_eq!(indexes(&store).await, expected);
-    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new_committed(3, 2)));
+    assert_eq!(
+        log.read_vote().await.unwrap(),
+        Some(Vote::new_committed(3, 2))
+    );
     assert_eq!(log.read_committed().await.unwrap(), Some(id(3, 1501)));
     let state = log.get_log_state().await.unwrap();
-    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(id(1, 900)), Some(id(3, 1502))));
+    assert_eq!(
+        (state.last_purged_log_id, state.last_log_id),
+        (Some(id(1, 900)), Some(id(3, 1502)))
+    );
     let last = log.try_get_log_entries(1502..).await.unwrap();
     assert_eq!(last, vec![large(3, 1502, 1000)]);
     let snapshot = store.load_snapshot().await.unwrap().unwrap();
-    assert_eq!((snapshot.meta, snapshot.snapshot.0.as_slice()), (meta, &[7; 300_000][..]));
-    assert_eq!(store.get_meta("clock").await.unwrap().as_deref(), Some(&b"anchor"[..]));
+    assert_eq!(
+        (snapshot.meta, snapshot.snapshot.0.as_slice()),
+        (meta, &[7; 300_000][..])
+    );
+    assert_eq!(
+        store.get_meta("clock").await.unwrap().as_deref(),
+        Some(&b"anchor"[..])
+    );
     assert_eq!(store.get_meta("other").await.unwrap(), None);
     store.close().await;
 }
@@ -110,14 +140,28 @@ async fn large_records_stay_out_of_the_blob_folder_of_sled() {
     let store = open(&dir);
     for round in 0..6_u64 {
         let first = round * 4;
-        append(&store, (first..first + 4).map(|index| large(1, index, 400_000)).collect()).await;
-        let meta = SnapshotMeta { last_log_id: Some(id(1, first)), ..SnapshotMeta::default() };
-        store.save_snapshot(&meta, &vec![round as u8; 3 << 20]).await.unwrap();
+        append(
+            &store,
+            (first..first + 4)
+                .map(|index| large(1, index, 400_000))
+                .collect(),
+        )
+        .await;
+        let meta = SnapshotMeta {
+            last_log_id: Some(id(1, first)),
+            ..SnapshotMeta::default()
+        };
+        store
+            .save_snapshot(&meta, &vec![round as u8; 3 << 20])
+            .await
+            .unwrap();
         store.log().purge(id(1, first)).await.unwrap();
         store.put_meta("large", &[1; 2048]).await.unwrap();
     }
     store.close().await;
-    let blobs = std::fs::read_dir(dir.path().join("raft/sled/blobs")).unwrap().count();
+    let blobs = std::fs::read_dir(dir.path().join("raft/sled/blobs"))
+        .unwrap()
+        .count();
     assert_eq!(blobs, 0);
 }
 
@@ -128,15 +172,28 @@ async fn cold_entries_are_read_from_the_disk() {
     let dir = TempDir::new();
     let store = open(&dir);
     for first in (0..40).step_by(4) {
-        append(&store, (first..first + 4).map(|index| large(1, index, 1_000_000)).collect()).await;
+        append(
+            &store,
+            (first..first + 4)
+                .map(|index| large(1, index, 1_000_000))
+                .collect(),
+        )
+        .await;
     }
     assert_eq!(indexes(&store).await.len(), 40);
     let mut log = store.log();
     let some = log.try_get_log_entries(3..30).await.unwrap();
-    assert_eq!(some.iter().map(|e| e.log_id.index()).collect::<Vec<_>>(), (3..30).collect::<Vec<_>>());
+    assert_eq!(
+        some.iter().map(|e| e.log_id.index()).collect::<Vec<_>>(),
+        (3..30).collect::<Vec<_>>()
+    );
     assert_eq!(some[0], large(1, 3, 1_000_000));
     let limited = log.limited_get_log_entries(3, 30).await.unwrap();
-    assert!((1..=3).contains(&limited.len()), "{} entries at once", limited.len());
+    assert!(
+        (1..=3).contains(&limited.len()),
+        "{} entries at once",
+        limited.len()
+    );
     store.close().await;
 }
 
@@ -146,7 +203,13 @@ async fn entry_behind_a_hole_is_refused() {
     let dir = TempDir::new();
     let store = open(&dir);
     append(&store, vec![normal(1, 0)]).await;
-    assert!(store.log().append(vec![normal(1, 2)], IOFlushed::noop()).await.is_err());
+    assert!(
+        store
+            .log()
+            .append(vec![normal(1, 2)], IOFlushed::noop())
+            .await
+            .is_err()
+    );
     store.close().await;
 }
 
@@ -184,11 +247,21 @@ async fn watch_is_told_in_order_and_again_at_open() {
     let dir = TempDir::new();
     let notes = Arc::new(Notes::default());
     let store = Store::open(dir.path(), notes.clone()).unwrap();
-    let members = Members::new(vec![BTreeSet::from([1])], [(1, Default::default())]
-        .into_iter().collect::<std::collections::BTreeMap<u64, _>>()).unwrap();
-    let first = openraft::Entry { log_id: id(1, 0), payload: EntryPayload::Membership(members) };
+    let members = Members::new(
+        vec![BTreeSet::from([1])],
+        [(1, Default::default())]
+            .into_iter()
+            .collect::<std::collections::BTreeMap<u64, _>>(),
+    )
+    .unwrap();
+    let first = openraft::Entry {
+        log_id: id(1, 0),
+        payload: EntryPayload::Membership(members),
+    };
     let mut log = store.log();
-    log.append(vec![first, normal(1, 1), normal(1, 2)], IOFlushed::noop()).await.unwrap();
+    log.append(vec![first, normal(1, 1), normal(1, 2)], IOFlushed::noop())
+        .await
+        .unwrap();
     // Told by the append itself, before anything is durable.
     assert_eq!(notes.take()[..3], ["members 0 [{1}]", "+1.1", "+1.2"]);
     store.barrier().await.unwrap();
@@ -200,7 +273,10 @@ async fn watch_is_told_in_order_and_again_at_open() {
 
     let notes = Arc::new(Notes::default());
     let store = Store::open(dir.path(), notes.clone()).unwrap();
-    assert_eq!(notes.take(), ["members 0 [{1}]", "=0", "+1.1", "=1", "+2.2", "=2"]);
+    assert_eq!(
+        notes.take(),
+        ["members 0 [{1}]", "=0", "+1.1", "=1", "+2.2", "=2"]
+    );
     store.close().await;
 }
 
@@ -213,9 +289,13 @@ async fn late_flush_of_a_truncated_entry_says_nothing_about_its_successor() {
     let notes = Arc::new(Notes::default());
     let store = Store::open(dir.path(), notes.clone()).unwrap();
     let mut log = store.log();
-    log.append(vec![normal(1, 0)], IOFlushed::noop()).await.unwrap();
+    log.append(vec![normal(1, 0)], IOFlushed::noop())
+        .await
+        .unwrap();
     for term in 1..200 {
-        log.append(vec![normal(term, 1)], IOFlushed::noop()).await.unwrap();
+        log.append(vec![normal(term, 1)], IOFlushed::noop())
+            .await
+            .unwrap();
         log.truncate_after(Some(id(1, 0))).await.unwrap();
     }
     append(&store, vec![normal(200, 1)]).await;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use statemachine::{Command, Entry, HostCommand, HostName, LogTime, Origin, State, TokenId};
 
+use crate::raft::store::{LogWatch, NoWatch};
 use crate::raft::{
     BoxFuture, Compaction, Node, Observer, Raft, RaftOptions, RaftTiming, RaftTransport, RaftView,
     RpcClass, Step, TransportError,
 };
-use crate::raft::store::{LogWatch, NoWatch};
 
 /// Longest wait for anything that must happen.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,7 +46,10 @@ pub(super) fn entry(client: u8, serial: u64) -> Entry {
     Entry {
         at: LogTime(serial),
         wall: serial,
-        origin: Some(Origin { client: [client; 16], serial }),
+        origin: Some(Origin {
+            client: [client; 16],
+            serial,
+        }),
         commands: vec![Command::Tick],
     }
 }
@@ -59,16 +62,25 @@ pub(super) fn large_entry(client: u8, serial: u64, bytes: usize) -> Entry {
         name: HostName("x".repeat(bytes)),
         control: Vec::new(),
     };
-    Entry { commands: vec![Command::Host(join)], ..entry(client, serial) }
+    Entry {
+        commands: vec![Command::Host(join)],
+        ..entry(client, serial)
+    }
 }
 
 /// The last number of `client` that the state knows.
 pub(super) fn serial(state: &State, client: u8) -> u64 {
-    state.sessions.get(&[client; 16]).map_or(0, |session| session.serial)
+    state
+        .sessions
+        .get(&[client; 16])
+        .map_or(0, |session| session.serial)
 }
 
 pub(super) fn node(id: u64) -> Node {
-    Node { name: format!("h{id}"), control: vec![([127, 77, 0, id as u8], 7400).into()] }
+    Node {
+        name: format!("h{id}"),
+        control: vec![([127, 77, 0, id as u8], 7400).into()],
+    }
 }
 
 /// The wires between the hosts.
@@ -86,7 +98,11 @@ impl Hub {
         for other in 0..20 {
             let mut cut = self.cut.lock().unwrap();
             for pair in [(id, other), (other, id)] {
-                if yes { cut.insert(pair) } else { cut.remove(&pair) };
+                if yes {
+                    cut.insert(pair)
+                } else {
+                    cut.remove(&pair)
+                };
             }
         }
     }
@@ -110,16 +126,24 @@ impl RaftTransport for Wire {
         _: Duration,
     ) -> BoxFuture<'_, Result<Vec<u8>, TransportError>> {
         Box::pin(async move {
-            let away = || TransportError::Unreachable { target, reason: "cut".into() };
+            let away = || TransportError::Unreachable {
+                target,
+                reason: "cut".into(),
+            };
             self.hub.longest.fetch_max(body.len(), Ordering::Relaxed);
             let host = self.hub.hosts.lock().unwrap().get(&target).cloned();
             let host = host.ok_or_else(away)?;
             if self.hub.cut.lock().unwrap().contains(&(self.me, target)) {
                 return Err(away());
             }
-            self.hub.pieces.fetch_add(usize::from(class == RpcClass::Snapshot), Ordering::Relaxed);
+            self.hub
+                .pieces
+                .fetch_add(usize::from(class == RpcClass::Snapshot), Ordering::Relaxed);
             let answer = host.handle_rpc(self.me, &body).await;
-            answer.map_err(|error| TransportError::Broken { target, reason: error.to_string() })
+            answer.map_err(|error| TransportError::Broken {
+                target,
+                reason: error.to_string(),
+            })
         })
     }
 }
@@ -147,7 +171,12 @@ impl Cluster {
     }
 
     pub(super) async fn start_watched(&mut self, id: u64, log_watch: Arc<dyn LogWatch>) -> Raft {
-        let data_dir = self.dirs.entry(id).or_insert_with(TempDir::new).path().to_owned();
+        let data_dir = self
+            .dirs
+            .entry(id)
+            .or_insert_with(TempDir::new)
+            .path()
+            .to_owned();
         let steps = self.steps.clone();
         let applied: Observer = Arc::new(move |step| steps.lock().unwrap().push((id, step)));
         let raft = Raft::open(RaftOptions {
@@ -155,7 +184,10 @@ impl Cluster {
             id,
             timing: RaftTiming::default(),
             compaction: self.compaction,
-            transport: Arc::new(Wire { me: id, hub: self.hub.clone() }),
+            transport: Arc::new(Wire {
+                me: id,
+                hub: self.hub.clone(),
+            }),
             log_watch,
             applied,
         });
