@@ -111,14 +111,13 @@ impl Agent {
                 });
             }
         }
-        let kept = |ip: &IpAddr, held: &Held| {
-            let failed = matches!(held.phase, HeldPhase::Failed { .. });
-            !failed
-                || wanted
-                    .iter()
-                    .any(|((address, epoch), _)| address == ip && *epoch == held.epoch)
-        };
-        self.held.retain(|ip, held| kept(ip, held));
+        // A failure stays told, and is not tried again, until the log has moved on: with lease or
+        // without. The leader may have given the address away on the strength of this report.
+        let stands =
+            |ip: &IpAddr, epoch| state.held_by(me).any(|(held, a)| held == *ip && a.epoch == epoch);
+        self.held.retain(|ip, held| {
+            !matches!(held.phase, HeldPhase::Failed { .. }) || stands(ip, held.epoch)
+        });
         for ((ip, epoch), deadline) in wanted {
             let Some(address) = state
                 .addresses

@@ -25,6 +25,10 @@ const PLAN_BOUND_MS: u64 = 3_000;
 /// default) and then some.
 const RELEASE_BOUND_MS: u64 = 15_000;
 
+/// Up to so many hosts learners get heartbeats too: 16 x 15 x 10 datagrams a second in the whole array
+/// at `lan` timing. In a larger one a learner that is promoted may cost its peers one renewal.
+const HEARD_BY_ALL: usize = 16;
+
 /// What Raft says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RaftStatus {
@@ -38,6 +42,8 @@ pub struct RaftStatus {
     pub voters: Vec<BTreeSet<HostId>>,
     /// Index of the entry that set them.
     pub membership: u64,
+    /// Hosts that follow without a vote.
+    pub learners: BTreeSet<HostId>,
 }
 
 /// What happened to this host's log.
@@ -256,8 +262,15 @@ impl Core {
     /// The absolute end of this host's lease; none when it has none.
     #[must_use]
     pub fn lease_deadline(&self) -> Option<Instant> {
-        let start = self.lease.start(&self.raft.voters, self.raft.membership)?;
+        let start = self.lease.start(&self.raft.voters)?;
         Some(start.plus_ms(self.state.timing.usable_lease_ms()))
+    }
+
+    /// Until when this host, as a voter, has promised `host` not to help in taking its addresses; from
+    /// its own start on it answers as if it had promised everything just before.
+    #[must_use]
+    pub fn promised_until(&self, host: HostId) -> Instant {
+        self.promises.end(&self.state, host)
     }
 
     /// A leader that was away for D/2 has not heard what came meanwhile: it starts anew (lease.md, 4).
@@ -384,7 +397,8 @@ impl Core {
                     .get(&self.me)
                     .map(|host| (host.incarnation, self.boot));
                 if own == Some((incarnation, boot)) {
-                    self.lease.acked(from, seq, membership);
+                    self.lease
+                        .acked(from, seq, membership, self.raft.membership);
                 }
             }
             Message::AskFence { host, index, term } => {
@@ -423,7 +437,7 @@ impl Core {
         self.next_heartbeat = now.plus_ms(u64::from(self.state.timing.heartbeat_ms));
         self.lease.sent(self.seq, now);
         let heartbeat = self.heartbeat(now);
-        for to in self.raft.voters_all() {
+        for to in self.listeners() {
             if to != self.me {
                 out.push(Output::Send {
                     to,
@@ -433,10 +447,29 @@ impl Core {
                 .promises
                 .acknowledge(&self.state, self.me, &heartbeat, now)
             {
-                self.lease.acked(self.me, self.seq, self.raft.membership);
+                self.lease.acked(
+                    self.me,
+                    self.seq,
+                    self.raft.membership,
+                    self.raft.membership,
+                );
             }
         }
         self.view.observe(self.me, heartbeat, now);
+    }
+
+    /// Who gets heartbeats: every voter of every active configuration, and in a small array the learners
+    /// too. Their acknowledgements count once they vote, so a lease lives on while they are promoted.
+    fn listeners(&self) -> BTreeSet<HostId> {
+        let mut listeners = self.raft.voters_all();
+        if listeners.len() + self.raft.learners.len() <= HEARD_BY_ALL {
+            listeners.extend(&self.raft.learners);
+        }
+        listeners
+    }
+
+    fn has_lease(&self, now: Instant) -> bool {
+        self.lease_deadline().is_some_and(|deadline| deadline > now)
     }
 
     fn heartbeat(&self, now: Instant) -> Heartbeat {
@@ -452,7 +485,7 @@ impl Core {
             applied: self.state.index,
             membership: self.raft.membership,
             lease_ms: self.state.timing.lease_ms,
-            lease_ok: self.lease_deadline().is_some_and(|deadline| deadline > now),
+            lease_ok: self.has_lease(now),
             report: self.agent.report(&self.state, self.me),
         }
     }

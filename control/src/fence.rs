@@ -57,6 +57,17 @@ pub(crate) struct Scene<'a> {
     pub(crate) stubborn: &'a [HostId],
 }
 
+impl Scene<'_> {
+    /// Silent, or holding addresses that it does not serve: without a lease, or not letting go. The
+    /// leader judges itself as it judges others, since Raft may reach it where heartbeats do not. A
+    /// host that holds nothing may lack a lease for as long as it likes: it is given nothing.
+    fn suspects(&self, host: HostId) -> bool {
+        let silent = host != self.me && self.view.is_silent(host);
+        let idle = self.view.lacks_lease(host) && self.state.held_by(host).next().is_some();
+        self.state.hosts.contains_key(&host) && (silent || idle || self.stubborn.contains(&host))
+    }
+}
+
 /// What is to be done.
 #[derive(Default)]
 pub(crate) struct Moves {
@@ -105,8 +116,7 @@ impl Fences {
     /// Looks at every host once.
     pub(crate) fn step(&mut self, scene: &Scene<'_>) -> Moves {
         let mut moves = Moves::default();
-        self.suspicions
-            .retain(|id, _| scene.view.is_suspect(*id) && scene.state.hosts.contains_key(id));
+        self.suspicions.retain(|id, _| scene.suspects(*id));
         self.pending.retain(|id, pending| {
             let standing = scene.state.hosts.get(id).map(|host| host.state);
             standing
@@ -125,10 +135,10 @@ impl Fences {
     }
 
     fn suspect(&mut self, scene: &Scene<'_>, host: &Host, moves: &mut Moves) {
-        let stubborn = scene.stubborn.contains(&host.id);
-        if host.id == scene.me || (!scene.view.is_suspect(host.id) && !stubborn) {
+        if !scene.suspects(host.id) {
             return;
         }
+        let stubborn = scene.stubborn.contains(&host.id);
         let suspicion = self.suspicions.entry(host.id).or_default();
         if suspicion
             .let_be_until

@@ -20,7 +20,6 @@ const REMEMBERED: usize = 64;
 pub struct Lease {
     sent: VecDeque<(u64, Instant)>,
     acked: BTreeMap<HostId, Instant>,
-    newest_membership: u64,
 }
 
 impl Lease {
@@ -37,10 +36,15 @@ impl Lease {
         self.sent.push_back((seq, now));
     }
 
-    /// Notes a voter's acknowledgement of heartbeat `seq`, and the configuration that it knows of.
-    pub fn acked(&mut self, voter: HostId, seq: u64, membership: u64) {
-        self.newest_membership = self.newest_membership.max(membership);
-        let Some((_, at)) = self.sent.iter().find(|(sent, _)| *sent == seq) else {
+    /// Notes a voter's acknowledgement of heartbeat `seq`. One that names a newer configuration than this
+    /// host knows (`known`) does not count: the voters that it adds must be asked first. The lease that
+    /// stands runs on; it is only not renewed until then.
+    pub fn acked(&mut self, voter: HostId, seq: u64, membership: u64, known: u64) {
+        let Some((_, at)) = self
+            .sent
+            .iter()
+            .find(|(sent, _)| *sent == seq && membership <= known)
+        else {
             return;
         };
         let newest = self.acked.entry(voter).or_default();
@@ -48,12 +52,8 @@ impl Lease {
     }
 
     /// When the lease began: the newest send time that a quorum of each voter set acknowledged.
-    /// None without one, or while a voter knows a newer configuration than this host does.
     #[must_use]
-    pub fn start(&self, voters: &[BTreeSet<HostId>], membership: u64) -> Option<Instant> {
-        if voters.is_empty() || self.newest_membership > membership {
-            return None;
-        }
+    pub fn start(&self, voters: &[BTreeSet<HostId>]) -> Option<Instant> {
         voters.iter().map(|set| self.start_in(set)).min().flatten()
     }
 
@@ -84,13 +84,13 @@ mod tests {
             lease.sent(seq, Instant(at));
         }
         let set = [voters(&[1, 2, 3])];
-        assert_eq!(lease.start(&set, 0), None);
-        lease.acked(HostId(1), 3, 0);
-        assert_eq!(lease.start(&set, 0), None);
-        lease.acked(HostId(2), 1, 0);
-        assert_eq!(lease.start(&set, 0), Some(Instant(100)));
-        lease.acked(HostId(3), 2, 0);
-        assert_eq!(lease.start(&set, 0), Some(Instant(200)));
+        assert_eq!(lease.start(&set), None);
+        lease.acked(HostId(1), 3, 0, 0);
+        assert_eq!(lease.start(&set), None);
+        lease.acked(HostId(2), 1, 0, 0);
+        assert_eq!(lease.start(&set), Some(Instant(100)));
+        lease.acked(HostId(3), 2, 0, 0);
+        assert_eq!(lease.start(&set), Some(Instant(200)));
     }
 
     /// Goal: while the configuration is joint, both majorities count. Method: the later set lags.
@@ -100,20 +100,23 @@ mod tests {
         lease.sent(1, Instant(100));
         lease.sent(2, Instant(200));
         for (voter, seq) in [(1, 2), (2, 2), (4, 1), (5, 1)] {
-            lease.acked(HostId(voter), seq, 0);
+            lease.acked(HostId(voter), seq, 0, 0);
         }
         let both = [voters(&[1, 2, 3]), voters(&[3, 4, 5])];
-        assert_eq!(lease.start(&both, 0), Some(Instant(100)));
-        assert_eq!(lease.start(&both[..1], 0), Some(Instant(200)));
+        assert_eq!(lease.start(&both), Some(Instant(100)));
+        assert_eq!(lease.start(&both[..1]), Some(Instant(200)));
     }
 
-    /// Goal: a host that does not know the newest voters has no lease. Method: an ack names a newer one.
+    /// Goal: a lease is not renewed by voters that know a newer configuration, and is not lost either.
     #[test]
-    fn a_newer_configuration_must_be_known_first() {
+    fn an_ack_from_a_newer_configuration_neither_renews_nor_ends_the_lease() {
         let mut lease = Lease::default();
         lease.sent(1, Instant(100));
-        lease.acked(HostId(1), 1, 9);
-        assert_eq!(lease.start(&[voters(&[1])], 8), None);
-        assert_eq!(lease.start(&[voters(&[1])], 9), Some(Instant(100)));
+        lease.sent(2, Instant(200));
+        lease.acked(HostId(1), 1, 8, 8);
+        lease.acked(HostId(1), 2, 9, 8);
+        assert_eq!(lease.start(&[voters(&[1])]), Some(Instant(100)));
+        lease.acked(HostId(1), 2, 9, 9);
+        assert_eq!(lease.start(&[voters(&[1])]), Some(Instant(200)));
     }
 }

@@ -33,6 +33,8 @@ pub enum Verdict {
     Fencing,
     /// It is up in the log but was not heard in time.
     Silent,
+    /// It is up and heard, but says that it has no lease.
+    Leaseless,
     /// It never holds an address.
     Observer,
     /// An operator keeps it from acquiring.
@@ -75,6 +77,7 @@ impl Verdict {
             Self::Down
                 | Self::Fencing
                 | Self::Silent
+                | Self::Leaseless
                 | Self::Observer
                 | Self::Quiesced
                 | Self::Unhealthy
@@ -151,6 +154,7 @@ pub(crate) fn hindrance(
         () if !host.is_up() => Some(Verdict::Fencing),
         () if host.observer => Some(Verdict::Observer),
         () if view.fresh(id).is_none() => Some(Verdict::Silent),
+        () if !view.is_well(id) => Some(Verdict::Leaseless),
         () if member.quiesced => Some(Verdict::Quiesced),
         () if !member.healthy => Some(Verdict::Unhealthy),
         () => backoff.map(|backoff| Verdict::Backoff {

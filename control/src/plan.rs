@@ -13,7 +13,7 @@ use statemachine::{
     Rebalance, State, apply,
 };
 
-use crate::placement::{hindrance, place};
+use crate::placement::{Candidate, Verdict, hindrance, place};
 use crate::{View, facts, zone};
 
 /// Most commands of one plan; the rest follows in the next, at once.
@@ -220,14 +220,19 @@ fn assign(
         return None;
     }
     let held_under = address.epoch;
-    match place(state, view, now, ip, dice).chosen {
+    let placed = place(state, view, now, ip, dice);
+    // A host that has just come up gets its lease with the next heartbeat.
+    let soon = |candidate: &Candidate| {
+        candidate.verdict == Verdict::Leaseless && !view.lacks_lease(candidate.host)
+    };
+    match placed.chosen {
         Some((to, reason)) => Some(Command::Address(AddressCommand::Assign {
             address: ip,
             to,
             held_under,
             reason,
         })),
-        None if address.stranded => None,
+        None if address.stranded || placed.candidates.iter().any(soon) => None,
         None => Some(Command::Address(AddressCommand::Strand {
             address: ip,
             held_under,

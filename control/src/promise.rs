@@ -100,10 +100,15 @@ impl Promises {
         if !appended && !applied {
             return None;
         }
-        let lease_us = u64::from(longest_lease_ms(state)) * 1000;
-        let of_a_former_start = lease_us.saturating_sub(now.us_since(self.started));
-        let promised = self.ends.get(&host).map_or(0, |end| end.us_since(now));
-        Some(promised.max(of_a_former_start))
+        Some(self.end(state, host).us_since(now))
+    }
+
+    /// When the promises to `host` end, those of a former start of this voter included.
+    #[must_use]
+    pub fn end(&self, state: &State, host: HostId) -> Instant {
+        let of_a_former_start = self.started.plus_ms(u64::from(longest_lease_ms(state)));
+        let promised = self.ends.get(&host).copied().unwrap_or_default();
+        promised.max(of_a_former_start)
     }
 }
 

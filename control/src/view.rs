@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use statemachine::{GroupName, HostId, State};
+use statemachine::{GroupName, HostId, Incarnation, State};
 
 use crate::{GroupReport, Heartbeat, Instant};
 
@@ -16,6 +16,8 @@ pub struct Seen {
     pub heard_at: Instant,
     /// Since when it says that its lease is not valid; none while it is.
     pub lease_lost_at: Option<Instant>,
+    /// The incarnation that the log gave it, which the count above belongs to.
+    pub incarnation: Incarnation,
     /// Its last heartbeat; none before the first.
     pub last: Option<Heartbeat>,
 }
@@ -30,16 +32,20 @@ pub struct View {
 
 impl View {
     /// Moves the view's clock and forgets hosts that the array forgot. A host that was never heard is
-    /// given the full time-out from now on.
+    /// given the full time-out from now on; one that was declared up anew, as much to get a lease.
     pub fn look(&mut self, state: &State, now: Instant) {
         self.now = now;
         self.suspect_ms = u64::from(state.timing.suspect_ms);
         self.hosts.retain(|id, _| state.hosts.contains_key(id));
-        for id in state.hosts.keys() {
-            self.hosts.entry(*id).or_insert_with(|| Seen {
+        for (id, host) in &state.hosts {
+            let seen = self.hosts.entry(*id).or_insert_with(|| Seen {
                 heard_at: now,
                 ..Seen::default()
             });
+            if seen.incarnation != host.incarnation {
+                seen.incarnation = host.incarnation;
+                seen.lease_lost_at = seen.lease_lost_at.map(|_| now);
+            }
         }
     }
 
@@ -78,7 +84,11 @@ impl View {
 
     /// Supposes that this heartbeat has just come, for "what if it were up".
     pub fn suppose(&mut self, host: HostId, heartbeat: Heartbeat, now: Instant) {
-        let seen = Seen { heard_at: now, lease_lost_at: None, last: Some(heartbeat) };
+        let seen = Seen {
+            heard_at: now,
+            lease_lost_at: None,
+            last: Some(heartbeat),
+        };
         self.hosts.insert(host, seen);
     }
 
@@ -105,14 +115,17 @@ impl View {
             .map(|seen| self.now.ms_since(seen.heard_at))
     }
 
-    /// Whether it should be suspected: silent for D, or without a lease for D (lease.md, step 4).
+    /// Whether it has been silent for D (lease.md, step 4).
     #[must_use]
-    pub fn is_suspect(&self, host: HostId) -> bool {
-        let Some(seen) = self.hosts.get(&host) else {
-            return false;
-        };
-        let for_d = |since: Instant| self.now.ms_since(since) >= self.suspect_ms;
-        for_d(seen.heard_at) || seen.lease_lost_at.is_some_and(for_d)
+    pub fn is_silent(&self, host: HostId) -> bool {
+        self.silent_ms(host).is_some_and(|ms| ms >= self.suspect_ms)
+    }
+
+    /// Whether it has said for D that its lease is not valid (lease.md, step 4).
+    #[must_use]
+    pub fn lacks_lease(&self, host: HostId) -> bool {
+        let lost_at = self.hosts.get(&host).and_then(|seen| seen.lease_lost_at);
+        lost_at.is_some_and(|since| self.now.ms_since(since) >= self.suspect_ms)
     }
 
     /// Heard within D, and its lease is fine: the answer to `AskHeard`.

@@ -6,8 +6,11 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod daemon;
+pub mod demo;
+pub mod found;
 pub mod pki;
 pub mod raft;
 pub mod random;

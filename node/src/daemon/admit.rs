@@ -30,7 +30,10 @@ pub async fn admit(daemon: &Arc<Daemon>, request: JoinRequest) -> JoinAnswer {
     // The id of a host is the index of the entry that let it join.
     let host = statemachine::HostId(index);
     match authority.issue(host, &name, &proof.public_key, clock::wall()) {
-        Ok(issued) => JoinAnswer::Granted(daemon.identity.grant(host, &name, issued)),
+        Ok(issued) => JoinAnswer::Granted {
+            grant: daemon.identity.grant(host, &name, issued),
+            timing: daemon.raft.state().timing,
+        },
         Err(error) => {
             let remedy = format!("`rais forget {name}`, then join again");
             JoinAnswer::Refused(Problem::new(ProblemKind::Internal, "no certificate", error.to_string(), remedy))

@@ -28,6 +28,14 @@ pub enum DaemonError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file of the data directory.
+    #[error("cannot write {}: {source}; is the disk full or the directory another user's?", file.display())]
+    File {
+        /// Which.
+        file: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Raft or its store.
     #[error(transparent)]
     Raft(#[from] OpenError),

@@ -33,7 +33,7 @@ use arc_swap::ArcSwap;
 use control::{Core, Event, RaftStatus};
 use dns::{DnsServer, Zones};
 use host::driver::{AddressDriver, Gate};
-use statemachine::{Boot, Command, Entry, HostId, LogTime, State};
+use statemachine::{Boot, Command, Entry, HostId, LogTime, State, Timing as StateTiming};
 use tokio::sync::mpsc;
 
 use crate::api::{Problem, ProblemKind, Response};
@@ -43,7 +43,7 @@ use crate::raft::{Compaction, ProposeError, Raft, RaftOptions, RaftTiming, RaftV
 use crate::transport::{Peers, Server, ServerLimits, Sessions, Timing, write_control_addresses};
 use crate::{clock, random};
 
-use carrier::Carrier;
+pub use carrier::Carrier;
 use desk::Desk;
 pub use error::DaemonError;
 use journal::Journal;
@@ -141,11 +141,13 @@ pub async fn run(config: HostConfig, ready: impl FnOnce(), stop: impl Future<Out
     if identity.name() != config.name {
         return Err(DaemonError::Name { config: config.name, identity: identity.name().to_owned() });
     }
-    let (pulse, waker) = Pulse::bind(&config.control).map_err(|(address, source)| DaemonError::Bind { address, source })?;
+    let (mut pulse, waker) = Pulse::new().map_err(DaemonError::Thread)?;
     let (mailbox, inbox) = mailbox::mailbox(waker);
     let (zones, journal) = (Arc::new(ArcSwap::from_pointee(Zones::default())), Arc::new(Journal::new()));
     let carrier = Arc::new(Carrier::default());
     let raft = open_raft(&config.data_dir, &identity, &carrier, &mailbox, &zones, &journal).await?;
+    pulse.bind(&config.control).map_err(|(address, source)| DaemonError::Bind { address, source })?;
+    write_pid(&config.data_dir)?;
     let boot = Boot(raft.store().next_boot().await?);
     let (sessions, desk) = (Sessions::new(), Arc::new(Desk::default()));
     let limits = ServerLimits::default();
@@ -191,6 +193,16 @@ pub async fn run(config: HostConfig, ready: impl FnOnce(), stop: impl Future<Out
     daemon.raft.shutdown().await;
     Ok(())
 }
+
+/// The process id, for scripts and for `rais demo`; written once the store's lock is held.
+fn write_pid(data_dir: &Path) -> Result<(), DaemonError> {
+    let file = data_dir.join(PID_FILE);
+    let write = std::fs::write(&file, format!("{}\n", std::process::id()));
+    write.map_err(|source| DaemonError::File { file, source })
+}
+
+/// Name of the file with the process id.
+const PID_FILE: &str = "rais.pid";
 
 async fn join(thread: std::thread::JoinHandle<()>, name: &'static str) {
     let joined = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -305,16 +317,25 @@ async fn tell_standing(daemon: Arc<Daemon>) {
     }
 }
 
-fn keep_timing(daemon: &Daemon, kept: &mut Option<String>) {
-    let timing = daemon.raft.state().timing;
-    let text = format!("{} {} {}\n", timing.raft_heartbeat_ms, timing.election_min_ms, timing.election_max_ms);
-    if kept.as_ref() != Some(&text) {
-        let path = daemon.config.data_dir.join(RAFT_TIMING_FILE);
-        if let Err(error) = std::fs::write(&path, &text) {
-            tracing::warn!(file = %path.display(), %error, "Raft's timing cannot be noted for the next start");
-        }
-        *kept = Some(text);
+fn keep_timing(daemon: &Daemon, kept: &mut Option<StateTiming>) {
+    let state = daemon.raft.state();
+    if state.array.is_none() || *kept == Some(state.timing) {
+        return;
     }
+    if let Err(error) = note_raft_timing(&daemon.config.data_dir, &state.timing) {
+        tracing::warn!(%error, "Raft's timing cannot be noted for the next start");
+    }
+    *kept = Some(state.timing);
+}
+
+/// Notes Raft's part of a timing for the next start in `data_dir`.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn note_raft_timing(data_dir: &Path, timing: &StateTiming) -> Result<(), DaemonError> {
+    let file = data_dir.join(RAFT_TIMING_FILE);
+    let text = format!("{} {} {}\n", timing.raft_heartbeat_ms, timing.election_min_ms, timing.election_max_ms);
+    std::fs::write(&file, text).map_err(|source| DaemonError::File { file, source })
 }
 
 fn status_of(view: &RaftView) -> RaftStatus {
@@ -325,5 +346,6 @@ fn status_of(view: &RaftView) -> RaftStatus {
         am_leader: view.am_leader,
         voters: voters.collect(),
         membership: view.membership_index,
+        learners: view.nodes.keys().copied().filter(|id| !view.is_voter(*id)).map(HostId).collect(),
     }
 }

@@ -58,22 +58,28 @@ pub struct Pulse {
 }
 
 impl Pulse {
+    /// A thread-to-be without sockets, and what wakes it.
+    ///
+    /// # Errors
+    /// When the system has no room for it.
+    pub fn new() -> std::io::Result<(Self, Arc<Waker>)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        Ok((Self { poll, sockets: Vec::new() }, Arc::new(waker)))
+    }
+
     /// Binds a UDP socket on each control address.
     ///
     /// # Errors
     /// The address that failed, and why.
-    pub fn bind(control: &[SocketAddr]) -> Result<(Self, Arc<Waker>), (SocketAddr, std::io::Error)> {
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let poll = Poll::new().map_err(|error| (nowhere, error))?;
-        let waker = Waker::new(poll.registry(), WAKER).map_err(|error| (nowhere, error))?;
-        let mut sockets = Vec::new();
+    pub fn bind(&mut self, control: &[SocketAddr]) -> Result<(), (SocketAddr, std::io::Error)> {
         for (number, address) in control.iter().enumerate() {
             let mut socket = UdpSocket::bind(*address).map_err(|error| (*address, error))?;
-            let registered = poll.registry().register(&mut socket, Token(number), Interest::READABLE);
+            let registered = self.poll.registry().register(&mut socket, Token(number), Interest::READABLE);
             registered.map_err(|error| (*address, error))?;
-            sockets.push(socket);
+            self.sockets.push(socket);
         }
-        Ok((Self { poll, sockets }, Arc::new(waker)))
+        Ok(())
     }
 
     /// Starts the thread.

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use statemachine::MemberSpec;
+use statemachine::{MemberSpec, Timing};
 use std::net::SocketAddr;
 
 use crate::pki::JoinProof;
@@ -29,7 +29,12 @@ pub struct JoinRequest {
 #[derive(Clone, Serialize, Deserialize)]
 pub enum JoinAnswer {
     /// It is in.
-    Granted(crate::pki::Grant),
+    Granted {
+        /// Its keys.
+        grant: crate::pki::Grant,
+        /// The array's timing.
+        timing: Timing,
+    },
     /// It is not, and why.
     Refused(crate::api::Problem),
 }

@@ -8,7 +8,7 @@
 //! Plain std, short mutex: the heartbeat thread is no async task. Nothing is parsed before it was
 //! authenticated but the 17 bytes of the header, whose every value is looked up, never trusted.
 //!
-//! Limits: 1400 bytes of content; [`MAX_SESSIONS`] sessions for each host.
+//! Limits: 8000 bytes of content, in fragments above one Ethernet frame; [`MAX_SESSIONS`] sessions for each host.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,8 +19,9 @@ use statemachine::{Boot, HostId};
 
 use super::replay::{ReplayWindow, Stale};
 
-/// Longest content of a datagram, bytes: with header, tag and UDP/IPv6 it fits an Ethernet frame.
-pub const MAX_PLAIN: usize = 1400;
+/// Longest content of a datagram, bytes. Up to 1400 it fits an Ethernet frame; a host with more than
+/// some 60 addresses sends IP fragments, up to the 300 addresses that this carries.
+pub const MAX_PLAIN: usize = 8000;
 /// Bytes before the ciphertext.
 pub const SEAL_HEADER: usize = 1 + 8 + 8;
 /// Bytes after it.

@@ -1,0 +1,98 @@
+//! Where a demo's hosts live: addresses, ports, directories. All on loopback, so no root is needed.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use statemachine::Policy;
+
+use crate::cli::CliError;
+use crate::found::Newcomer;
+use crate::config::{Driver, HostConfig, MemberConfig, Prefix, policy_to_toml};
+
+/// From the DNS port to the control port: 5300 gives 7400. So two demos with different DNS ports
+/// share no port.
+const CONTROL_ABOVE_DNS: u16 = 2_100;
+/// The group and its zone.
+pub const GROUP: &str = "web";
+/// The group's zone.
+pub const ZONE: &str = "web.example.";
+
+/// Where everything is.
+pub struct Layout {
+    /// The demo's directory.
+    pub dir: PathBuf,
+    /// How many hosts.
+    pub hosts: u8,
+    /// Port of every host's DNS server.
+    pub dns_port: u16,
+    /// Port of the HTTP service on each service address.
+    pub http_port: u16,
+}
+
+impl Layout {
+    /// The name of host `number`, which counts from 1.
+    pub fn name(number: u8) -> String {
+        format!("h{number}")
+    }
+
+    /// Its directory.
+    pub fn host_dir(&self, number: u8) -> PathBuf {
+        self.dir.join(Self::name(number))
+    }
+
+    /// Its control address.
+    pub fn control(&self, number: u8) -> SocketAddr {
+        let port = self.dns_port.checked_add(CONTROL_ABOVE_DNS).unwrap_or(self.dns_port - CONTROL_ABOVE_DNS);
+        SocketAddr::new(own(number), port)
+    }
+
+    /// Where it serves DNS.
+    pub fn dns(&self, number: u8) -> SocketAddr {
+        SocketAddr::new(own(number), self.dns_port)
+    }
+
+    /// Its preferred service address.
+    pub fn service(&self, number: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(127, 77, 1, number))
+    }
+
+    /// The host as it is founded or joins.
+    pub fn newcomer(&self, number: u8) -> Newcomer {
+        Newcomer { data_dir: self.host_dir(number), name: Self::name(number), control: vec![self.control(number)] }
+    }
+
+    /// Writes what `rais node` and `rais group apply` read; files that are there stay as they are.
+    pub fn write_files(&self, number: u8) -> Result<PathBuf, CliError> {
+        let dir = self.host_dir(number);
+        let mut config = HostConfig::new(Self::name(number), &dir, vec![self.control(number)]);
+        config.dns = vec![self.dns(number)];
+        config.driver = Driver::Loopback { http_port: self.http_port };
+        config.members = vec![MemberConfig {
+            group: GROUP.to_owned(),
+            preferred: vec![Prefix { address: self.service(number), length: 8 }],
+            interface: "lo".to_owned(),
+        }];
+        let file = dir.join("rais.toml");
+        write_new(&file, &config.to_toml())?;
+        write_new(&self.policy_file(), &policy_to_toml(&Policy::new(GROUP, ZONE)))?;
+        Ok(file)
+    }
+
+    /// The group's policy.
+    pub fn policy_file(&self) -> PathBuf {
+        self.dir.join("web.toml")
+    }
+}
+
+/// The address of a host itself.
+fn own(number: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 77, 0, number))
+}
+
+fn write_new(file: &Path, text: &str) -> Result<(), CliError> {
+    if file.exists() {
+        return Ok(());
+    }
+    std::fs::write(file, text)
+        .map_err(|error| CliError::failed(format!("cannot write {}: {error}", file.display()), "choose another --dir"))
+}
