@@ -60,6 +60,7 @@ pub fn verdict_words(verdict: &Verdict, state: &State) -> String {
         Verdict::Down => "it is down",
         Verdict::Fencing => "it is being fenced: its leases are running out",
         Verdict::Silent => "it was not heard in time",
+        Verdict::Leaseless => "its lease is not valid",
         Verdict::Observer => "it is an observer and never holds an address",
         Verdict::Quiesced => "an operator quiesced it",
         Verdict::Unhealthy => "its tests fail",
