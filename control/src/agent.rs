@@ -113,8 +113,11 @@ impl Agent {
         }
         // A failure stays told, and is not tried again, until the log has moved on: with lease or
         // without. The leader may have given the address away on the strength of this report.
-        let stands =
-            |ip: &IpAddr, epoch| state.held_by(me).any(|(held, a)| held == *ip && a.epoch == epoch);
+        let stands = |ip: &IpAddr, epoch| {
+            state
+                .held_by(me)
+                .any(|(held, a)| held == *ip && a.epoch == epoch)
+        };
         self.held.retain(|ip, held| {
             !matches!(held.phase, HeldPhase::Failed { .. }) || stands(ip, held.epoch)
         });

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use statemachine::{ArrayCommand, Boot, Command, Epoch, GroupName, HostId, LogTime, State};
+use statemachine::{ArrayCommand, Boot, Command, Epoch, GroupName, Host, HostId, LogTime, State};
 
 use crate::fence::{Moves, Scene};
 use crate::{
@@ -260,8 +260,16 @@ impl Core {
     }
 
     /// The absolute end of this host's lease; none when it has none.
+    ///
+    /// Nor does it have one while its own log takes something from it, appended or applied: it may
+    /// just have learnt of new voters, whose older acknowledgements were given before they had that
+    /// entry, and so before they counted (a joint quorum cut off from the fence).
     #[must_use]
     pub fn lease_deadline(&self) -> Option<Instant> {
+        let up = self.state.hosts.get(&self.me).is_some_and(Host::is_up);
+        if !up || self.promises.takes_from(self.me) {
+            return None;
+        }
         let start = self.lease.start(&self.raft.voters)?;
         Some(start.plus_ms(self.state.timing.usable_lease_ms()))
     }
@@ -397,8 +405,13 @@ impl Core {
                     .get(&self.me)
                     .map(|host| (host.incarnation, self.boot));
                 if own == Some((incarnation, boot)) {
+                    let had = self.has_lease(now);
                     self.lease
                         .acked(from, seq, membership, self.raft.membership);
+                    // Nothing is given to a host without a lease: say at once that there is one.
+                    if !had && self.has_lease(now) {
+                        self.next_heartbeat = now;
+                    }
                 }
             }
             Message::AskFence { host, index, term } => {

@@ -55,6 +55,12 @@ impl Promises {
         self.marks = self.marks.split_off(&(index + 1));
     }
 
+    /// Whether the log takes something from `host` that the state does not say yet.
+    #[must_use]
+    pub fn takes_from(&self, host: HostId) -> bool {
+        self.marks.values().any(|(_, hosts)| hosts.contains(&host))
+    }
+
     /// Whether this heartbeat may be acknowledged; if so, the promise is set first.
     pub fn acknowledge(
         &mut self,
@@ -66,7 +72,7 @@ impl Promises {
         let Some(host) = state.hosts.get(&from) else {
             return false;
         };
-        let marked = self.marks.values().any(|(_, hosts)| hosts.contains(&from));
+        let marked = self.takes_from(from);
         let same = host.incarnation == heartbeat.incarnation && host.boot == heartbeat.boot;
         if marked || !host.is_up() || !same || heartbeat.applied < host.taken_at {
             return false;

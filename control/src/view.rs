@@ -87,6 +87,7 @@ impl View {
         let seen = Seen {
             heard_at: now,
             lease_lost_at: None,
+            incarnation: heartbeat.incarnation,
             last: Some(heartbeat),
         };
         self.hosts.insert(host, seen);
