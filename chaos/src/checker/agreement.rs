@@ -1,0 +1,30 @@
+//! Invariant 11: at an equal index, states are equal.
+
+use std::collections::BTreeMap;
+
+use statemachine::{HostId, State, codec};
+
+/// The fingerprint of each index, as the first host to apply it had it.
+#[derive(Debug, Default)]
+pub struct Agreement {
+    seen: BTreeMap<u64, (u32, HostId)>,
+}
+
+impl Agreement {
+    /// What is wrong, and whether this host is the first to have applied this index.
+    pub fn check(&mut self, id: HostId, state: &State) -> (Option<String>, bool) {
+        let mine = codec::fingerprint(state);
+        match self.seen.get(&state.index) {
+            None => {
+                self.seen.insert(state.index, (mine, id));
+                (None, true)
+            }
+            Some((theirs, _)) if *theirs == mine => (None, false),
+            Some((_, other)) => {
+                let index = state.index;
+                let what = format!("h{id} and h{other} differ at index {index}");
+                (Some(what), false)
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! One host's Raft log, and what it knows of the term: the world plays Raft with these.
+//!
+//! As in the paper: terms, log matching, truncation of what was not committed, commit of entries of
+//! the leader's own term only. Elections are decided by the world, which sees who reaches whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use control::RaftStatus;
+use statemachine::{Command, Entry, HostCommand, HostId};
+
+/// What an entry holds.
+#[derive(Clone, Debug)]
+pub(crate) enum Payload {
+    /// Nothing: a new leader's first.
+    Blank,
+    /// Voter sets.
+    Voters(Vec<BTreeSet<HostId>>),
+    /// Commands.
+    Data(Entry),
+}
+
+/// Who waits for an answer: host, start of its daemon, number of the proposal.
+pub(crate) type Proposer = (HostId, u64, u64);
+
+/// An entry of a log.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    pub(crate) payload: Payload,
+    pub(crate) proposer: Option<Proposer>,
+}
+
+impl Record {
+    /// Whom it fences, declares down or forgets.
+    pub(crate) fn taken_from(&self) -> Vec<HostId> {
+        let Payload::Data(entry) = &self.payload else {
+            return Vec::new();
+        };
+        let whom = |command: &Command| match command {
+            Command::Host(
+                HostCommand::Fence { host, .. }
+                | HostCommand::Down { host, .. }
+                | HostCommand::Forget { host },
+            ) => Some(*host),
+            _ => None,
+        };
+        entry.commands.iter().filter_map(whom).collect()
+    }
+}
+
+/// A packet between two Rafts.
+#[derive(Clone, Debug)]
+pub(crate) enum Packet {
+    /// Entries after `previous` (index, term); none is a heartbeat.
+    Append {
+        term: u64,
+        previous: (u64, u64),
+        records: Vec<Arc<Record>>,
+        commit: u64,
+    },
+    /// What the follower has on disk, as far as it matches.
+    Reply { term: u64, matched: u64 },
+}
+
+/// One host's Raft.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    pub(crate) term: u64,
+    pub(crate) leader: Option<HostId>,
+    pub(crate) leads: bool,
+    pub(crate) log: Vec<Arc<Record>>,
+    /// Every voter configuration in the log.
+    pub(crate) configs: Vec<(u64, Vec<BTreeSet<HostId>>)>,
+    pub(crate) durable: u64,
+    pub(crate) commit: u64,
+    pub(crate) applied: u64,
+    pub(crate) matched: BTreeMap<HostId, u64>,
+    pub(crate) next: BTreeMap<HostId, u64>,
+    /// An apply is on its way.
+    pub(crate) applying: bool,
+}
+
+impl Peer {
+    pub(crate) fn last(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    pub(crate) fn record(&self, index: u64) -> Option<&Arc<Record>> {
+        let at = usize::try_from(index.checked_sub(1)?).ok()?;
+        self.log.get(at)
+    }
+
+    pub(crate) fn term_at(&self, index: u64) -> u64 {
+        self.record(index).map_or(0, |record| record.term)
+    }
+
+    /// How complete the log is, for an election.
+    pub(crate) fn completeness(&self) -> (u64, u64) {
+        (self.term_at(self.last()), self.last())
+    }
+
+    /// Cuts off everything after `after`.
+    pub(crate) fn truncate(&mut self, after: u64) {
+        self.log.truncate(usize::try_from(after).unwrap_or(0));
+        self.configs.retain(|(index, _)| *index <= after);
+        self.durable = self.durable.min(after);
+    }
+
+    /// Records after `previous`, at most `most`.
+    pub(crate) fn tail(&self, previous: u64, most: usize) -> Vec<Arc<Record>> {
+        let skip = usize::try_from(previous).unwrap_or(usize::MAX);
+        self.log.iter().skip(skip).take(most).cloned().collect()
+    }
+
+    /// Adds one record at the end.
+    pub(crate) fn push(&mut self, record: Arc<Record>) {
+        if let Payload::Voters(sets) = &record.payload {
+            self.configs.push((record.index, sets.clone()));
+        }
+        self.log.push(record);
+    }
+
+    /// The newest voter sets in the log, committed or not, and their entry's index.
+    pub(crate) fn voters(&self) -> (u64, Vec<BTreeSet<HostId>>) {
+        self.configs.last().cloned().unwrap_or_default()
+    }
+
+    /// True when `hosts` holds a majority of each newest voter set.
+    pub(crate) fn is_quorum(&self, hosts: &BTreeSet<HostId>) -> bool {
+        self.configs.last().is_some_and(|(_, sets)| {
+            sets.iter()
+                .all(|set| 2 * set.intersection(hosts).count() > set.len())
+        })
+    }
+
+    /// How it stands, as the core is told; `all` are the array's hosts.
+    pub(crate) fn status(&self, all: &[HostId]) -> RaftStatus {
+        let (membership, voters) = self.voters();
+        let votes = |id: &&HostId| !voters.iter().any(|set: &BTreeSet<HostId>| set.contains(id));
+        let learners = all.iter().filter(votes).copied().collect();
+        RaftStatus {
+            term: self.term,
+            leader: self.leader,
+            am_leader: self.leads,
+            voters,
+            membership,
+            learners,
+        }
+    }
+
+    /// The last index up to which two logs are the same.
+    pub(crate) fn common(&self, other: &Self) -> u64 {
+        let mut index = self.last().min(other.last());
+        while index > 0 && self.term_at(index) != other.term_at(index) {
+            index -= 1;
+        }
+        index
+    }
+}

@@ -1,0 +1,117 @@
+//! What tests ask of a world.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use control::{Core, Instant, RaftStatus, Why, why};
+use statemachine::{HostId, State};
+
+use super::World;
+use crate::checker::liveness;
+use crate::{Rng, Setup, Trace};
+
+impl World {
+    /// True time, in ms since the world began.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.now / 1000
+    }
+
+    /// How it began.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The leader of the newest term among the running hosts that reach a quorum.
+    #[must_use]
+    pub fn leader(&self) -> Option<HostId> {
+        let leads = self.hosts.iter().filter(|host| {
+            host.runs() && host.raft.leads && host.raft.is_quorum(&self.reached_by(host.id))
+        });
+        leads.max_by_key(|host| host.raft.term).map(|host| host.id)
+    }
+
+    /// A host's core, unless its daemon is dead.
+    #[must_use]
+    pub fn core(&self, id: HostId) -> Option<&Core> {
+        self.host(id)?.core.as_ref()
+    }
+
+    /// What a host's clock shows.
+    #[must_use]
+    pub fn local_now(&self, id: HostId) -> Instant {
+        self.host(id)
+            .map(|host| host.now(self.now))
+            .unwrap_or_default()
+    }
+
+    /// Whether a host's daemon runs, stopped or not.
+    #[must_use]
+    pub fn is_alive(&self, id: HostId) -> bool {
+        self.host(id).is_some_and(|host| host.core.is_some())
+    }
+
+    /// Whether a host's daemon is stopped.
+    #[must_use]
+    pub fn is_paused(&self, id: HostId) -> bool {
+        self.host(id).is_some_and(|host| host.paused)
+    }
+
+    /// How a host's Raft stands.
+    #[must_use]
+    pub fn raft(&self, id: HostId) -> RaftStatus {
+        self.host(id)
+            .map(|host| host.raft.status(&self.setup.ids()))
+            .unwrap_or_default()
+    }
+
+    /// The newest state that any host has applied.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        let newest = self.hosts.iter().max_by_key(|host| host.state.index);
+        newest.map(|host| host.state.clone()).unwrap_or_default()
+    }
+
+    /// The hosts whose kernel lets an address pass now.
+    #[must_use]
+    pub fn serving(&self, ip: IpAddr) -> Vec<HostId> {
+        let open = self
+            .hosts
+            .iter()
+            .filter(|host| host.kernel.is_open(ip, host.now(self.now)));
+        open.map(|host| host.id).collect()
+    }
+
+    /// Why an address is where it is, as the leader sees it.
+    #[must_use]
+    pub fn why(&self, ip: IpAddr) -> Option<Why> {
+        let leader = self.leader()?;
+        let core = self.core(leader)?;
+        let now = core.log_time(self.local_now(leader));
+        why(core.state(), core.view(), now, ip)
+    }
+
+    /// What happened.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// The first law that was broken; the world stands still from then on.
+    #[must_use]
+    pub fn broken(&self) -> Option<&str> {
+        self.laws.first()
+    }
+
+    /// What keeps the array from its equilibrium now (invariants 14 and 15); empty when it is there.
+    #[must_use]
+    pub fn overdue(&self) -> Vec<String> {
+        liveness::overdue(self)
+    }
+
+    /// The world's own stream of random numbers, for those who plague it.
+    pub fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+}

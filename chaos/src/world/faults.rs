@@ -1,0 +1,231 @@
+//! What tests do to a world: kill, restart, stop, cut, fail, and what operators ask.
+
+use std::collections::BTreeSet;
+
+use control::{Core, Event, LocalGroup, LogMark};
+use statemachine::{Boot, Command, Entry, GroupName, HostId};
+
+use super::World;
+use crate::host::Due;
+use crate::record::Payload;
+use crate::{Weather, say_command};
+
+impl World {
+    /// Starts a host's daemon. Its driver takes stale addresses off first; the state is the one on
+    /// disk, the log what was flushed.
+    pub(super) fn boot(&mut self, id: HostId) {
+        let (dice, now) = (self.rng.draw(), self.now);
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        host.boot += 1;
+        host.kernel.served.clear();
+        host.busy.clear();
+        (host.paused, host.wake_at, host.standing) = (false, u64::MAX, None);
+        host.state = host.saved.clone();
+        let index = host.state.index;
+        (host.raft.applied, host.raft.commit) = (index, index);
+        (host.raft.leads, host.raft.leader, host.raft.applying) = (false, None, false);
+        let local = host.clock.shows(now);
+        let (boot, state, at) = (Boot(host.boot), host.state.clone(), host.state.at);
+        host.core = Some(Core::new(id, boot, state, at, dice, local));
+        // What the log holds beyond the state is told before anything is acknowledged.
+        let marks = host.raft.tail(index, usize::MAX);
+        let durable = host.raft.durable;
+        let groups = host.groups.clone();
+        for record in marks {
+            let mark = LogMark::Appended {
+                index: record.index,
+                term: record.term,
+                taken_from: record.taken_from(),
+            };
+            self.inbox.push_back((id, Event::Log(mark)));
+        }
+        self.inbox
+            .push_back((id, Event::Log(LogMark::Durable { index: durable })));
+        self.tell_status(id);
+        for (group, measured) in groups {
+            self.inbox
+                .push_back((id, Event::Measured { group, measured }));
+        }
+        self.settle();
+        self.soon(id, 0, Due::Beat);
+    }
+
+    /// Kills a host's daemon. Its addresses vanish with it, or, when `warden_too`, its gate stays as
+    /// it was armed last.
+    pub fn kill(&mut self, id: HostId, warden_too: bool) {
+        let Some(host) = self.host_mut(id).filter(|host| host.core.is_some()) else {
+            return;
+        };
+        host.core = None;
+        host.paused = false;
+        host.backlog.clear();
+        host.raft.leads = false;
+        let durable = host.raft.durable;
+        host.raft.truncate(durable);
+        if !warden_too {
+            host.kernel.served.clear();
+        }
+        self.say(&format!(
+            "-- kill h{id}{}",
+            if warden_too { " and its warden" } else { "" }
+        ));
+    }
+
+    /// Starts a killed host again.
+    pub fn restart(&mut self, id: HostId) {
+        if self.host(id).is_some_and(|host| host.core.is_none()) {
+            self.say(&format!("-- restart h{id}"));
+            self.boot(id);
+        }
+    }
+
+    /// Stops a host's daemon (SIGSTOP): nothing reaches it, its kernel goes on.
+    pub fn pause(&mut self, id: HostId) {
+        if let Some(host) = self.host_mut(id).filter(|host| host.runs()) {
+            host.paused = true;
+            self.say(&format!("-- pause h{id}"));
+        }
+    }
+
+    /// Lets a stopped daemon go on: first it finds all that waited.
+    pub fn go_on(&mut self, id: HostId) {
+        let Some(host) = self.host_mut(id).filter(|host| host.paused) else {
+            return;
+        };
+        host.paused = false;
+        let waited: Vec<Due> = host.backlog.drain(..).collect();
+        self.say(&format!("-- go on h{id}"));
+        for due in waited {
+            self.soon(id, 0, due);
+        }
+    }
+
+    /// Blocks everything from one host to another.
+    pub fn cut(&mut self, from: HostId, to: HostId) {
+        self.links.cut(from, to);
+        self.say(&format!("-- cut h{from} -> h{to}"));
+    }
+
+    /// Blocks datagrams, and only these, from one host to another.
+    pub fn deafen(&mut self, from: HostId, to: HostId) {
+        self.links.deafen(from, to);
+        self.say(&format!("-- no datagrams h{from} -> h{to}"));
+    }
+
+    /// Unblocks everything.
+    pub fn heal(&mut self) {
+        self.links.heal();
+        self.say("-- heal");
+    }
+
+    /// Changes the network's behaviour.
+    pub fn weather(&mut self, weather: Weather) {
+        self.links.weather = weather;
+        let Weather {
+            delay_us,
+            loss_per_mille,
+            double_per_mille,
+        } = weather;
+        self.say(&format!(
+            "-- weather: delay {}..{} us, loss {loss_per_mille}, double {double_per_mille}",
+            delay_us.0, delay_us.1
+        ));
+    }
+
+    /// What the host's tests and loads say of its group from now on.
+    pub fn measure(&mut self, id: HostId, measured: LocalGroup) {
+        let group: GroupName = self.setup.policy.name.clone();
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        host.groups.insert(group.clone(), measured);
+        let LocalGroup {
+            healthy,
+            load,
+            capacity,
+        } = measured;
+        let tests = if healthy { "pass" } else { "fail" };
+        self.say(&format!("-- h{id}: tests {tests}, load {load}/{capacity}"));
+        self.soon(id, 0, Due::Measured(group, measured));
+    }
+
+    /// What the host's tests and loads say now.
+    #[must_use]
+    pub fn measured(&self, id: HostId) -> LocalGroup {
+        let host = self.host(id);
+        host.and_then(|host| host.groups.values().next().copied())
+            .unwrap_or_default()
+    }
+
+    /// Whether the host's driver can acquire.
+    pub fn acquire_works(&mut self, id: HostId, works: bool) {
+        if let Some(host) = self.host_mut(id) {
+            host.acquire_fails = !works;
+            self.say(&format!(
+                "-- h{id}: acquire {}",
+                if works { "works" } else { "fails" }
+            ));
+        }
+    }
+
+    /// How long the host takes to apply, in microseconds.
+    pub fn apply_takes(&mut self, id: HostId, apply_us: (u64, u64)) {
+        if let Some(host) = self.host_mut(id) {
+            host.apply_us = apply_us;
+            self.say(&format!(
+                "-- h{id}: apply takes {}..{} us",
+                apply_us.0, apply_us.1
+            ));
+        }
+    }
+
+    /// An operator asks for something; false when there is no leader to ask.
+    pub fn operate(&mut self, commands: Vec<Command>) -> bool {
+        let Some(leader) = self.leader() else {
+            self.say("-- operator: nobody leads");
+            return false;
+        };
+        let Some(core) = self.core(leader) else {
+            return false;
+        };
+        let state = core.state().clone();
+        for command in &commands {
+            self.say(&format!("-- operator: {}", say_command(&state, command)));
+        }
+        let local = self.host(leader).map(|host| host.clock.shows(self.now));
+        let at = local.and_then(|now| self.core(leader).map(|core| core.log_time(now)));
+        let entry = Entry {
+            at: at.unwrap_or_default(),
+            wall: self.now / 1000,
+            origin: None,
+            commands,
+        };
+        self.append(leader, Payload::Data(entry), None);
+        self.settle();
+        true
+    }
+
+    /// An operator wants these voters; false when nobody leads or a change is under way.
+    pub fn revote(&mut self, wanted: BTreeSet<HostId>) -> bool {
+        let Some(leader) = self.leader() else {
+            return false;
+        };
+        let Some(host) = self.host(leader) else {
+            return false;
+        };
+        let (index, sets) = host.raft.voters();
+        let [current] = sets.as_slice() else {
+            return false;
+        };
+        if index > host.raft.commit || *current == wanted || wanted.is_empty() {
+            return false;
+        }
+        let joint = vec![current.clone(), wanted];
+        self.say("-- operator: change of voters");
+        self.append(leader, Payload::Voters(joint), None);
+        self.settle();
+        true
+    }
+}

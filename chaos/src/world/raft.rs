@@ -1,0 +1,360 @@
+//! Raft as the world plays it: append, flush, replicate, commit, elect.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use control::{Event, LogMark};
+use statemachine::HostId;
+
+use super::World;
+use crate::host::Due;
+use crate::record::{Packet, Payload, Proposer, Record};
+
+/// How long a flush takes, in microseconds.
+const FLUSH_US: (u64, u64) = (200, 1_000);
+/// Most records in one packet.
+const MOST_RECORDS: usize = 64;
+
+impl World {
+    /// The leader takes an entry into its log.
+    pub(super) fn append(&mut self, id: HostId, payload: Payload, proposer: Option<Proposer>) {
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        let record = Arc::new(Record {
+            index: host.raft.last() + 1,
+            term: host.raft.term,
+            payload,
+            proposer,
+        });
+        self.take(id, record);
+        self.flush(id);
+        self.pump(id, false);
+    }
+
+    /// Takes one record at the end of a log and tells the core at once: appended counts (lease.md, 2).
+    fn take(&mut self, id: HostId, record: Arc<Record>) {
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        let mark = LogMark::Appended {
+            index: record.index,
+            term: record.term,
+            taken_from: record.taken_from(),
+        };
+        host.raft.push(record);
+        self.inbox.push_back((id, Event::Log(mark)));
+        self.tell_status(id);
+    }
+
+    fn flush(&mut self, id: HostId) {
+        let took = self.rng.between(FLUSH_US);
+        if let Some(raft) = self.host(id).map(|host| &host.raft) {
+            let (index, term) = (raft.last(), raft.term_at(raft.last()));
+            self.soon(id, took, Due::Flushed { index, term });
+        }
+    }
+
+    pub(super) fn flushed(&mut self, id: HostId, index: u64, term: u64) {
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        if host.raft.term_at(index) != term || index <= host.raft.durable {
+            return;
+        }
+        host.raft.durable = index;
+        let (leads, leader) = (host.raft.leads, host.raft.leader);
+        self.inbox
+            .push_back((id, Event::Log(LogMark::Durable { index })));
+        match leader {
+            _ if leads => self.try_commit(id),
+            Some(leader) => self.reply(id, leader, index),
+            None => {}
+        }
+        self.apply_soon(id);
+    }
+
+    /// A start of Raft's heartbeat: repeats until the daemon dies.
+    pub(super) fn beat(&mut self, id: HostId) {
+        self.pump(id, true);
+        let every = u64::from(self.setup.timing.raft_heartbeat_ms) * 1000;
+        self.soon(id, every, Due::Beat);
+    }
+
+    /// Sends what the followers lack. `anew` starts at what they surely have, else at what was not
+    /// sent yet.
+    fn pump(&mut self, id: HostId, anew: bool) {
+        if !self.host(id).is_some_and(|host| host.raft.leads) {
+            return;
+        }
+        for to in self.setup.ids() {
+            if to == id || !self.links.connects(id, to) {
+                continue;
+            }
+            let (Some(host), Some(other)) = (self.host(id), self.host(to)) else {
+                continue;
+            };
+            if other.core.is_none() {
+                continue;
+            }
+            let next = host.raft.next.get(&to).copied();
+            let common = host.raft.common(&other.raft);
+            let start = if anew { common } else { next.unwrap_or(common) };
+            let records = host.raft.tail(start, MOST_RECORDS);
+            let sent = start + records.len() as u64;
+            let packet = Packet::Append {
+                term: host.raft.term,
+                previous: (start, host.raft.term_at(start)),
+                records,
+                commit: host.raft.commit,
+            };
+            if let Some(host) = self.host_mut(id) {
+                host.raft.next.insert(to, sent);
+            }
+            self.carry(id, to, packet);
+        }
+    }
+
+    fn carry(&mut self, from: HostId, to: HostId, packet: Packet) {
+        if self.links.connects(from, to) {
+            let delay = self.rng.between(self.links.weather.delay_us);
+            self.arrive(to, delay, Due::Packet { from, packet });
+        }
+    }
+
+    fn reply(&mut self, id: HostId, to: HostId, matched: u64) {
+        let term = self.host(id).map_or(0, |host| host.raft.term);
+        self.carry(id, to, Packet::Reply { term, matched });
+    }
+
+    pub(super) fn packet(&mut self, id: HostId, from: HostId, packet: Packet) {
+        let mine = self.host(id).map_or(0, |host| host.raft.term);
+        match packet {
+            Packet::Append { term, .. } if term < mine => self.reply(id, from, 0),
+            Packet::Append {
+                term,
+                previous,
+                records,
+                commit,
+            } => {
+                self.adopt(id, term, Some(from), false);
+                self.follow(id, from, previous, records, commit);
+            }
+            Packet::Reply { term, .. } if term > mine => self.adopt(id, term, None, false),
+            Packet::Reply { term, matched } => {
+                let Some(host) = self.host_mut(id).filter(|h| h.raft.leads && term == mine) else {
+                    return;
+                };
+                let known = host.raft.matched.entry(from).or_default();
+                *known = (*known).max(matched);
+                self.try_commit(id);
+            }
+        }
+    }
+
+    fn follow(
+        &mut self,
+        id: HostId,
+        from: HostId,
+        previous: (u64, u64),
+        records: Vec<Arc<Record>>,
+        commit: u64,
+    ) {
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        if host.raft.term_at(previous.0) != previous.1 || previous.0 > host.raft.last() {
+            return;
+        }
+        let end = previous.0 + records.len() as u64;
+        let fresh: Vec<_> = records
+            .into_iter()
+            .filter(|r| host.raft.term_at(r.index) != r.term)
+            .collect();
+        let took_some = !fresh.is_empty();
+        for record in fresh {
+            let after = record.index - 1;
+            let Some(host) = self.host_mut(id) else {
+                return;
+            };
+            if host.raft.last() > after {
+                let lost = host.raft.commit > after;
+                host.raft.truncate(after);
+                self.inbox
+                    .push_back((id, Event::Log(LogMark::Truncated { after })));
+                let broken = lost.then(|| format!("h{id} cut off committed entry {}", after + 1));
+                self.laws.broken(self.now, broken);
+            }
+            self.take(id, record);
+        }
+        if took_some {
+            self.flush(id);
+        }
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        host.raft.commit = host.raft.commit.max(commit.min(end));
+        let matched = end.min(host.raft.durable);
+        self.reply(id, from, matched);
+        self.apply_soon(id);
+    }
+
+    fn try_commit(&mut self, id: HostId) {
+        let Some(raft) = self.host(id).map(|host| &host.raft) else {
+            return;
+        };
+        let has = |index: u64| -> BTreeSet<HostId> {
+            let others = raft.matched.iter().filter(|(_, m)| **m >= index);
+            let own = (raft.durable >= index).then_some(id);
+            others.map(|(id, _)| *id).chain(own).collect()
+        };
+        let reached = (raft.commit + 1..=raft.last())
+            .rev()
+            .find(|index| raft.term_at(*index) == raft.term && raft.is_quorum(&has(*index)));
+        let Some(index) = reached else {
+            return;
+        };
+        let joint = raft
+            .configs
+            .last()
+            .filter(|(at, sets)| *at <= index && sets.len() > 1);
+        let wanted = joint.and_then(|(_, sets)| sets.last().cloned());
+        if let Some(host) = self.host_mut(id) {
+            host.raft.commit = index;
+        }
+        if let Some(wanted) = wanted {
+            self.append(id, Payload::Voters(vec![wanted]), None);
+        }
+        self.pump(id, false);
+        self.apply_soon(id);
+    }
+
+    fn apply_soon(&mut self, id: HostId) {
+        let Some(host) = self.hosts.get_mut((id.0 - 1) as usize) else {
+            return;
+        };
+        let raft = &mut host.raft;
+        if raft.applying || raft.commit.min(raft.durable) <= raft.applied {
+            return;
+        }
+        raft.applying = true;
+        let took = self.rng.between(host.apply_us);
+        self.soon(id, took, Due::Apply);
+    }
+
+    fn adopt(&mut self, id: HostId, term: u64, leader: Option<HostId>, leads: bool) {
+        if let Some(host) = self.host_mut(id) {
+            (host.raft.term, host.raft.leader, host.raft.leads) = (term, leader, leads);
+        }
+        self.tell_status(id);
+    }
+
+    /// Tells the core how Raft stands, if that changed.
+    pub(super) fn tell_status(&mut self, id: HostId) {
+        let all = self.setup.ids();
+        let Some(host) = self.host_mut(id).filter(|host| host.core.is_some()) else {
+            return;
+        };
+        let raft = &host.raft;
+        let standing = (
+            raft.term,
+            raft.leader,
+            raft.leads,
+            raft.configs.last().map(|c| c.0),
+        );
+        if host.standing != Some(standing) {
+            host.standing = Some(standing);
+            let status = host.raft.status(&all);
+            self.inbox.push_back((id, Event::Raft(status)));
+        }
+    }
+
+    /// Looks whether some leader reaches a quorum; elects another when none did for a while.
+    pub(super) fn watch(&mut self) {
+        let leads = |id: &HostId| self.host(*id).is_some_and(|h| h.raft.leads && h.runs());
+        let reigns = |id: HostId| {
+            self.host(id)
+                .is_some_and(|h| h.raft.is_quorum(&self.reached_by(id)))
+        };
+        if self
+            .setup
+            .ids()
+            .iter()
+            .any(|id| leads(id) && reigns(*id) && self.is_newest(*id))
+        {
+            self.leaderless_since = None;
+            return;
+        }
+        let since = *self.leaderless_since.get_or_insert(self.now);
+        if self.now - since >= self.setup.election_ms * 1000 {
+            self.elect();
+        }
+    }
+
+    /// The running hosts that `id` is connected with, and itself.
+    pub(super) fn reached_by(&self, id: HostId) -> BTreeSet<HostId> {
+        let up = self.hosts.iter().filter(|host| host.runs());
+        up.map(|host| host.id)
+            .filter(|other| self.links.connects(id, *other))
+            .collect()
+    }
+
+    fn is_newest(&self, id: HostId) -> bool {
+        let term = self.host(id).map_or(0, |host| host.raft.term);
+        self.reached_by(id)
+            .iter()
+            .filter_map(|other| self.host(*other))
+            .all(|h| h.raft.term <= term)
+    }
+
+    fn elect(&mut self) {
+        let electors = |id: HostId| -> Option<BTreeSet<HostId>> {
+            let host = self.host(id).filter(|host| host.runs())?;
+            let mine = host.raft.completeness();
+            let grants = |other: &HostId| {
+                self.host(*other)
+                    .is_some_and(|h| h.raft.completeness() <= mine)
+            };
+            let electors: BTreeSet<HostId> =
+                self.reached_by(id).into_iter().filter(grants).collect();
+            let votes = host
+                .raft
+                .configs
+                .last()
+                .is_some_and(|(_, sets)| sets.iter().any(|s| s.contains(&id)));
+            (votes && host.raft.is_quorum(&electors)).then_some(electors)
+        };
+        let found = self
+            .setup
+            .ids()
+            .into_iter()
+            .find_map(|id| electors(id).map(|e| (id, e)));
+        let Some((winner, electors)) = found else {
+            return;
+        };
+        let term = 1 + self.hosts.iter().map(|h| h.raft.term).max().unwrap_or(0);
+        for id in electors {
+            self.adopt(id, term, None, false);
+        }
+        self.adopt(winner, term, Some(winner), true);
+        if let Some(host) = self.host_mut(winner) {
+            host.raft.matched.clear();
+            host.raft.next.clear();
+        }
+        self.leaderless_since = None;
+        self.say(&format!("h{winner} leads term={term}"));
+        self.append(winner, Payload::Blank, None);
+        self.finish_joint(winner);
+    }
+
+    /// A new leader finishes a change of voters that it finds half done.
+    fn finish_joint(&mut self, id: HostId) {
+        let (_, sets) = self
+            .host(id)
+            .map(|host| host.raft.voters())
+            .unwrap_or_default();
+        if let [_, wanted] = sets.as_slice() {
+            self.append(id, Payload::Voters(vec![wanted.clone()]), None);
+        }
+    }
+}
