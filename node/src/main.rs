@@ -3,7 +3,7 @@
 use std::io::{stderr, stdout};
 use std::process::ExitCode;
 
-use node::cli::{self, Command, Console, Style};
+use node::cli::{self, Console, Style};
 use node::commands::Real;
 
 fn main() -> ExitCode {
@@ -11,11 +11,9 @@ fn main() -> ExitCode {
         Ok(command_line) => command_line,
         Err(code) => return code,
     };
-    // The daemon works on all cores; everything else waits for answers.
-    let runtime = match command_line.command {
-        Command::Node { .. } => tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build(),
-        _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-    };
+    // One thread for everything asynchronous: an idle array wakes a hundred times a second, and each hop
+    // to another thread costs as much as the work. What must not wait has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -12,10 +12,10 @@ use statemachine::{
 
 use super::Daemon;
 use super::desk::refused;
+use super::writes;
 use crate::api::{
     self, Hypothesis, Live, LiveHost, Problem, ProblemKind, RecordLine, Request, Response, ZoneMember, ZoneReport,
 };
-use crate::config::policy_diff;
 
 /// A leader that heard no quorum for this long says that there is none.
 const QUORUM_PATIENCE: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ pub async fn explain(daemon: &Arc<Daemon>, request: Request) -> Response {
         Request::GroupApply { policy, .. } => {
             let state = daemon.raft.state();
             let current = state.groups.get(&policy.name);
-            let changes = policy_diff(current.map(|group| &group.policy), &policy);
+            let changes = writes::changes(&state, &policy);
             Response::GroupApplied { changes, seen: current.map(|group| group.generation), index: None }
         }
         _ => refused(Problem::new(ProblemKind::Invalid, "not a question", "this is not answered here", "please report this")),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use statemachine::{
-    AddressCommand, ArrayCommand, Command, GroupCommand, GroupName, HostCommand, HostId, State, TokenCommand,
+    AddressCommand, ArrayCommand, Command, GroupCommand, GroupName, HostCommand, HostId, Policy, QuorumLoss, State,
+    TokenCommand,
 };
 
 use super::Daemon;
@@ -20,7 +21,7 @@ pub async fn write(daemon: &Arc<Daemon>, request: Request) -> Response {
         Request::TokenCreate { ttl_s, uses } => token(daemon, ttl_s, uses).await,
         Request::TransferLeader { host } => transfer(daemon, &state, &host).await,
         Request::GroupApply { policy, seen, .. } => {
-            let changes = policy_diff(state.groups.get(&policy.name).map(|group| &group.policy), &policy);
+            let changes = changes(&state, &policy);
             let command = Command::Group(GroupCommand::Apply { policy, seen });
             match daemon.commit(vec![command], "").await {
                 Response::Done { index, .. } => Response::GroupApplied { changes, seen, index },
@@ -32,6 +33,24 @@ pub async fn write(daemon: &Arc<Daemon>, request: Request) -> Response {
             Err(problem) => refused(problem),
         },
     }
+}
+
+/// What applying `policy` would change, and what of it this release keeps but does not do yet.
+pub fn changes(state: &State, policy: &Policy) -> Vec<String> {
+    let mut changes = policy_diff(state.groups.get(&policy.name).map(|group| &group.policy), policy);
+    let idle = [
+        (!policy.tests.is_empty(), "tests"),
+        (!policy.loads.is_empty(), "loads"),
+        (policy.scripts.is_some(), "scripts"),
+        (policy.transfer.is_some(), "transfer"),
+        (policy.traps.is_some(), "traps"),
+        (policy.quorum_loss == QuorumLoss::LastResort, "quorum_loss = \"last_resort\""),
+    ];
+    if !changes.is_empty() {
+        let named = idle.iter().filter(|(asked, _)| *asked);
+        changes.extend(named.map(|(_, what)| format!("! {what}: kept, but this release does not act on it yet")));
+    }
+    changes
 }
 
 fn host_id(state: &State, name: &str) -> Result<HostId, Problem> {

@@ -11,9 +11,9 @@ mod screen;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::api::{AddressWord, Request, Response, Status};
+use crate::api::{AddressWord, EventRecord, Request, Response, Status};
 use crate::cli::{CliError, Commands, DemoArgs, Doors};
-use crate::commands::Real;
+use crate::commands::{Door, Real};
 use crate::config::load_policy;
 use crate::found;
 use crate::pki::ArrayIdentity;
@@ -188,6 +188,7 @@ async fn wait<F: Future<Output = Result<bool, CliError>>>(
 /// Shows the array until somebody ends it; starts hosts that were asked for.
 async fn watch(real: &Real, layout: &Layout, children: &mut Children, mut screen: Screen<'_>) -> Result<(), CliError> {
     screen.instructions();
+    let mut door = None;
     loop {
         for (number, status) in children.ended() {
             screen.say(&format!(
@@ -209,22 +210,33 @@ async fn watch(real: &Real, layout: &Layout, children: &mut Children, mut screen
             tokio::time::sleep(LOOK_EVERY).await;
             continue;
         };
-        match look(real, &layout.host_dir(number), screen.since()).await {
-            Ok((status, events)) => screen.draw(&status, &events),
+        // One connection for as long as it works: a handshake with each look would be most of the load.
+        let current = match door.take() {
+            Some(open) => Ok(open),
+            None => real.connect(&layout.host_dir(number)).await,
+        };
+        match look(current, screen.since()).await {
+            Ok((open, status, events)) => {
+                screen.draw(&status, &events);
+                door = Some(open);
+            }
             Err(error) => screen.say(&format!("{} does not answer: {error}", Layout::name(number))),
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-async fn look(real: &Real, dir: &Path, since: Option<u64>) -> Result<(Status, Vec<crate::api::EventRecord>), CliError> {
-    let door = real.connect(dir).await?;
+async fn look(
+    door: Result<Door, CliError>,
+    since: Option<u64>,
+) -> Result<(Door, Status, Vec<EventRecord>), CliError> {
+    let door = door?;
     let status = match door.call(Request::Status).await? {
         Response::Status(status) => *status,
         _ => return Err(CliError::Protocol { detail: "not a status".into() }),
     };
     match door.call(Request::Events { since, limit: 50 }).await? {
-        Response::Events(events) => Ok((status, events)),
+        Response::Events(events) => Ok((door, status, events)),
         _ => Err(CliError::Protocol { detail: "not events".into() }),
     }
 }
