@@ -21,8 +21,10 @@ use children::Children;
 use layout::Layout;
 use screen::Screen;
 
-/// How often to look at the array and the children.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often to look at the children, and for requests to start one again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often, in such looks, the array is asked how it is.
+const ASK_EVERY: u32 = 10;
 /// How long a daemon may take to answer after its start, and the array to be whole.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// Name of the file that asks for a host's start.
@@ -188,7 +190,7 @@ async fn wait<F: Future<Output = Result<bool, CliError>>>(
 /// Shows the array until somebody ends it; starts hosts that were asked for.
 async fn watch(real: &Real, layout: &Layout, children: &mut Children, mut screen: Screen<'_>) -> Result<(), CliError> {
     screen.instructions();
-    let mut door = None;
+    let (mut door, mut looks) = (None, 0u32);
     loop {
         for (number, status) in children.ended() {
             screen.say(&format!(
@@ -205,9 +207,13 @@ async fn watch(real: &Real, layout: &Layout, children: &mut Children, mut screen
                 screen.say(&format!("{} is started again", Layout::name(number)));
             }
         }
+        tokio::time::sleep(LOOK_EVERY).await;
+        looks = looks.wrapping_add(1);
+        if looks % ASK_EVERY != 0 {
+            continue;
+        }
         let Some(number) = children.first() else {
             screen.say("no host is left; start one again, or end with Ctrl-C");
-            tokio::time::sleep(LOOK_EVERY).await;
             continue;
         };
         // One connection for as long as it works: a handshake with each look would be most of the load.
@@ -222,7 +228,6 @@ async fn watch(real: &Real, layout: &Layout, children: &mut Children, mut screen
             }
             Err(error) => screen.say(&format!("{} does not answer: {error}", Layout::name(number))),
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
