@@ -13,7 +13,10 @@ pub fn now() -> Instant {
 }
 
 /// Now, on the wall clock.
-#[expect(clippy::disallowed_methods, reason = "this file is the one place that reads a clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this file is the one place that reads a clock"
+)]
 pub fn wall() -> SystemTime {
     SystemTime::now()
 }
@@ -26,11 +29,17 @@ pub fn wall_ms() -> u64 {
 
 /// Names this boot of the machine: readings of the boot-time clock compare only within one.
 pub fn machine_boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Now, on the monotonic clock: for the ages that Raft measures on it, never for a lease.
-#[expect(clippy::disallowed_methods, reason = "this file is the one place that reads a clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this file is the one place that reads a clock"
+)]
 pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
 }

@@ -30,21 +30,39 @@ impl Commands for Real {
     type Doors = Door;
 
     async fn connect(&self, data_dir: &Path) -> Result<Door, CliError> {
-        Ok(Door(Client::from_data_dir(data_dir).await.map_err(|error| of_client(data_dir, &error))?))
+        Ok(Door(
+            Client::from_data_dir(data_dir)
+                .await
+                .map_err(|error| of_client(data_dir, &error))?,
+        ))
     }
 
     async fn init(&self, data_dir: &Path, args: InitArgs) -> Result<String, CliError> {
-        let new = Newcomer { data_dir: data_dir.to_owned(), name: args.name.clone(), control: args.control };
+        let new = Newcomer {
+            data_dir: data_dir.to_owned(),
+            name: args.name.clone(),
+            control: args.control,
+        };
         let token = found::init(new, args.timing.timing(), 1).await?;
-        eprintln!("array started in {}; the token below lets one host join within an hour", data_dir.display());
+        eprintln!(
+            "array started in {}; the token below lets one host join within an hour",
+            data_dir.display()
+        );
         eprintln!("next: write a configuration and run `rais node --config FILE`");
         Ok(format!("{token}\n"))
     }
 
     async fn join(&self, data_dir: &Path, args: JoinArgs) -> Result<String, CliError> {
-        let new = Newcomer { data_dir: data_dir.to_owned(), name: args.name.clone(), control: args.control };
+        let new = Newcomer {
+            data_dir: data_dir.to_owned(),
+            name: args.name.clone(),
+            control: args.control,
+        };
         let host = found::join(new, &args.token, &args.peer).await?;
-        Ok(format!("{} is host {host} of the array; next: `rais node --config FILE`\n", args.name))
+        Ok(format!(
+            "{} is host {host} of the array; next: `rais node --config FILE`\n",
+            args.name
+        ))
     }
 
     async fn node(&self, config: HostConfig) -> Result<(), CliError> {
@@ -55,7 +73,12 @@ impl Commands for Real {
             tracing::info!("serving");
         };
         let run = daemon::run(config, ready, stopped());
-        run.await.map_err(|error| CliError::failed(error.to_string(), "docs/errors-and-logs.md lists what to do"))
+        run.await.map_err(|error| {
+            CliError::failed(
+                error.to_string(),
+                "docs/errors-and-logs.md lists what to do",
+            )
+        })
     }
 
     async fn demo(&self, args: DemoArgs) -> Result<(), CliError> {
@@ -67,9 +90,14 @@ impl Doors for Door {
     type Events = Stream;
 
     async fn call(&self, request: Request) -> Result<Response, CliError> {
-        let answer = self.0.call(Kind::Client, wire::encode(&request), PATIENCE).await;
+        let answer = self
+            .0
+            .call(Kind::Client, wire::encode(&request), PATIENCE)
+            .await;
         let answer = answer.map_err(|error| of_client(Path::new(""), &error))?;
-        let response = wire::decode(&answer).ok_or(CliError::Protocol { detail: "it does not decode".into() })?;
+        let response = wire::decode(&answer).ok_or(CliError::Protocol {
+            detail: "it does not decode".into(),
+        })?;
         match response {
             Response::Refused { problem } => Err(CliError::Refused(problem)),
             response => Ok(response),
@@ -77,18 +105,29 @@ impl Doors for Door {
     }
 
     async fn follow(&self, since: Option<u64>) -> Result<Stream, CliError> {
-        let stream = self.0.stream(wire::encode(&Request::FollowEvents { since })).await;
-        Ok(Stream(stream.map_err(|error| of_client(Path::new(""), &error))?))
+        let stream = self
+            .0
+            .stream(wire::encode(&Request::FollowEvents { since }))
+            .await;
+        Ok(Stream(
+            stream.map_err(|error| of_client(Path::new(""), &error))?,
+        ))
     }
 }
 
 impl EventStream for Stream {
     async fn next(&mut self) -> Result<Option<EventRecord>, CliError> {
-        let frame = self.0.next().await.map_err(|error| of_client(Path::new(""), &error))?;
+        let frame = self
+            .0
+            .next()
+            .await
+            .map_err(|error| of_client(Path::new(""), &error))?;
         let Some(frame) = frame else { return Ok(None) };
         match wire::decode(&frame) {
             Some(Response::Event(event)) => Ok(Some(event)),
-            _ => Err(CliError::Protocol { detail: "an event does not decode".into() }),
+            _ => Err(CliError::Protocol {
+                detail: "an event does not decode".into(),
+            }),
         }
     }
 }
@@ -96,18 +135,24 @@ impl EventStream for Stream {
 fn of_client(data_dir: &Path, error: &ClientError) -> CliError {
     match error {
         ClientError::Identity(_) if !crate::pki::ArrayIdentity::exists(data_dir) => {
-            CliError::NoArray { data_dir: data_dir.to_owned() }
+            CliError::NoArray {
+                data_dir: data_dir.to_owned(),
+            }
         }
-        ClientError::NotRunning { reason } => {
-            CliError::Unreachable { target: data_dir.display().to_string(), detail: reason.to_string() }
-        }
+        ClientError::NotRunning { reason } => CliError::Unreachable {
+            target: data_dir.display().to_string(),
+            detail: reason.to_string(),
+        },
         other => CliError::failed(other.to_string(), "`rais status` shows how the array is"),
     }
 }
 
 /// SIGTERM, SIGINT, or the end of standard input for a daemon of a demo.
 async fn stopped() {
-    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         tracing::error!("signals cannot be caught; the daemon ends only by SIGKILL");
         return std::future::pending().await;
     };
@@ -126,9 +171,15 @@ async fn end_of_stdin() {
 
 fn start_log(config: LogConfig) {
     use tracing_subscriber::EnvFilter;
-    let quiet = format!("{},openraft=error,sled=warn,hickory_server=warn", config.level.as_str());
+    let quiet = format!(
+        "{},openraft=error,sled=warn,hickory_server=warn",
+        config.level.as_str()
+    );
     let filter = EnvFilter::try_from_env("RAIS_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     match config.format {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

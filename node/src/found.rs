@@ -11,7 +11,7 @@ use crate::cli::CliError;
 use crate::daemon::wire::{self, JoinAnswer, JoinRequest};
 use crate::daemon::{Carrier, note_raft_timing};
 use crate::pki::{ArrayIdentity, HostKey, JoinToken};
-use crate::raft::{Compaction, Node, NoWatch, Raft, RaftOptions, RaftTiming};
+use crate::raft::{Compaction, NoWatch, Node, Raft, RaftOptions, RaftTiming};
 use crate::transport::join_call;
 use crate::{clock, random};
 
@@ -54,8 +54,8 @@ pub async fn init(new: Newcomer, timing: Timing, uses: u32) -> Result<String, Cl
     refuse_used(&new.data_dir)?;
     let no_luck = failed("remove what is in the directory if it is a first try, then try again");
     let array = ArrayId(random::bytes().map_err(|error| no_luck(&error))?);
-    let identity =
-        ArrayIdentity::found(array, FOUNDER, &new.name, clock::wall()).map_err(|error| no_luck(&error))?;
+    let identity = ArrayIdentity::found(array, FOUNDER, &new.name, clock::wall())
+        .map_err(|error| no_luck(&error))?;
     let options = RaftOptions {
         data_dir: new.data_dir.clone(),
         id: FOUNDER.0,
@@ -66,12 +66,17 @@ pub async fn init(new: Newcomer, timing: Timing, uses: u32) -> Result<String, Cl
         applied: Arc::new(|_| {}),
     };
     let raft = Raft::open(options).await.map_err(|error| no_luck(&error))?;
-    let node = Node { name: new.name, control: new.control };
+    let node = Node {
+        name: new.name,
+        control: new.control,
+    };
     let token = first_entry(&raft, &identity, node, array, timing, uses).await;
     raft.shutdown().await;
     let token = token.map_err(|error| no_luck(&error))?;
     note_raft_timing(&new.data_dir, &timing).map_err(|error| no_luck(&error))?;
-    identity.save_new(&new.data_dir).map_err(|error| no_luck(&error))?;
+    identity
+        .save_new(&new.data_dir)
+        .map_err(|error| no_luck(&error))?;
     Ok(token.reveal())
 }
 
@@ -92,10 +97,24 @@ async fn first_entry(
     raft.initialize_single(node).await?;
     let token = JoinToken::draw(identity.authority().fingerprint(), &random::bytes()?);
     let secret_hash = token.secret.hash().0;
-    let create = TokenCommand::Create { token: token.id, secret_hash, ttl_ms: FIRST_TOKEN_TTL_MS, uses };
+    let create = TokenCommand::Create {
+        token: token.id,
+        secret_hash,
+        ttl_ms: FIRST_TOKEN_TTL_MS,
+        uses,
+    };
     let commands = vec![Command::Array(found), Command::Token(create)];
-    let applied = raft.propose(Entry { wall: clock::wall_ms(), commands, ..Entry::default() }).await?;
-    applied.outcomes.into_iter().collect::<Result<Vec<()>, _>>()?;
+    let applied = raft
+        .propose(Entry {
+            wall: clock::wall_ms(),
+            commands,
+            ..Entry::default()
+        })
+        .await?;
+    applied
+        .outcomes
+        .into_iter()
+        .collect::<Result<Vec<()>, _>>()?;
     Ok(token)
 }
 
@@ -105,11 +124,17 @@ async fn first_entry(
 /// [`CliError`] with the remedy; nothing was written then.
 pub async fn join(new: Newcomer, token: &str, peers: &[SocketAddr]) -> Result<HostId, CliError> {
     refuse_used(&new.data_dir)?;
-    let token = JoinToken::parse(token)
-        .map_err(|error| CliError::failed(error.to_string(), "copy the whole token that `rais token create` printed"))?;
+    let token = JoinToken::parse(token).map_err(|error| {
+        CliError::failed(
+            error.to_string(),
+            "copy the whole token that `rais token create` printed",
+        )
+    })?;
     let no_luck = failed("try again");
     let key = HostKey::generate().map_err(|error| no_luck(&error))?;
-    let proof = key.prove(&token.authority, &token.id, &new.name).map_err(|error| no_luck(&error))?;
+    let proof = key
+        .prove(&token.authority, &token.id, &new.name)
+        .map_err(|error| no_luck(&error))?;
     let request = JoinRequest {
         token: token.id.0,
         secret: token.secret.0,
@@ -121,21 +146,31 @@ pub async fn join(new: Newcomer, token: &str, peers: &[SocketAddr]) -> Result<Ho
         JoinAnswer::Granted { grant, timing } => (grant, timing),
         JoinAnswer::Refused(problem) => return Err(CliError::Refused(problem)),
     };
-    let identity = ArrayIdentity::from_grant(&grant, key, &token.authority).map_err(|error| no_luck(&error))?;
-    let disk = failed("the host is in the array already: `rais forget` it there before it joins again");
-    identity.save_new(&new.data_dir).map_err(|error| disk(&error))?;
+    let identity = ArrayIdentity::from_grant(&grant, key, &token.authority)
+        .map_err(|error| no_luck(&error))?;
+    let disk =
+        failed("the host is in the array already: `rais forget` it there before it joins again");
+    identity
+        .save_new(&new.data_dir)
+        .map_err(|error| disk(&error))?;
     note_raft_timing(&new.data_dir, &timing).map_err(|error| disk(&error))?;
     Ok(identity.host())
 }
 
 /// Asks the peers in turn; the first that answers decides.
-async fn ask(peers: &[SocketAddr], token: &JoinToken, request: &JoinRequest) -> Result<JoinAnswer, CliError> {
+async fn ask(
+    peers: &[SocketAddr],
+    token: &JoinToken,
+    request: &JoinRequest,
+) -> Result<JoinAnswer, CliError> {
     let mut reasons = Vec::new();
     for peer in peers {
         match join_call(*peer, token.authority, wire::encode(request), JOIN_PATIENCE).await {
             Ok(reply) => {
                 let answer = wire::decode(&reply.body);
-                return answer.ok_or(CliError::Protocol { detail: "its answer does not decode".into() });
+                return answer.ok_or(CliError::Protocol {
+                    detail: "its answer does not decode".into(),
+                });
             }
             Err(error) => reasons.push(error.to_string()),
         }

@@ -13,7 +13,9 @@ fn main() -> ExitCode {
     };
     // One thread for everything asynchronous: an idle array wakes a hundred times a second, and each hop
     // to another thread costs as much as the work. What must not wait has threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -22,7 +24,11 @@ fn main() -> ExitCode {
         }
     };
     let (mut out, mut err) = (stdout(), stderr());
-    let mut console = Console { out: &mut out, err: &mut err, style: Style::of_stdout() };
+    let mut console = Console {
+        out: &mut out,
+        err: &mut err,
+        style: Style::of_stdout(),
+    };
     let code = runtime.block_on(cli::run(command_line, &Real, &mut console));
     // Reading standard input cannot be cancelled; the process ends with it pending.
     runtime.shutdown_background();

@@ -126,7 +126,7 @@ pub const fn reason_words(reason: Reason) -> &'static str {
             "its preferred host can't serve it, and this member held the fewest addresses, with the lowest utilization"
         }
         Reason::Random => "its preferred host can't serve it, and this member was drawn by lot",
-        Reason::Claimed => "this host served it already when the quorum came back",
+        Reason::Claimed => "this host serves it already",
         Reason::Operator => "an operator moved it",
         Reason::PreferredReturned => "its preferred host is back and takes it again",
         Reason::HostDown => "its holder is down",

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use statemachine::{GroupName, HostId, HostState, State};
+use statemachine::{GroupName, HostId, HostState, LogTime, State};
 
 use super::event::reason_words;
 use super::status::{
@@ -26,6 +26,8 @@ pub struct Live {
     pub quorum: bool,
     /// The array serves in last-resort mode.
     pub last_resort: bool,
+    /// Replicated time now; the log's own stands still while nothing is committed.
+    pub now: LogTime,
     /// What was heard of each host.
     pub hosts: BTreeMap<HostId, LiveHost>,
 }
@@ -126,11 +128,13 @@ fn group(state: &State, live: &Live, name: &GroupName) -> Option<GroupStatus> {
         serial: group.zone.serial,
         published: group.zone.published.iter().copied().collect(),
         members,
-        addresses: own.filter_map(|(ip, _)| address(state, *ip)).collect(),
+        addresses: own
+            .filter_map(|(ip, _)| address(state, live.now, *ip))
+            .collect(),
     })
 }
 
-fn address(state: &State, ip: IpAddr) -> Option<AddressStatus> {
+fn address(state: &State, now: LogTime, ip: IpAddr) -> Option<AddressStatus> {
     let address = state.addresses.get(&ip)?;
     Some(AddressStatus {
         address: ip,
@@ -140,7 +144,7 @@ fn address(state: &State, ip: IpAddr) -> Option<AddressStatus> {
         epoch: address.epoch.0,
         orphan_expires_s: state
             .orphan_deadline(ip)
-            .map(|deadline| deadline.since(state.at).div_ceil(1_000)),
+            .map(|deadline| deadline.since(state.at.max(now)).div_ceil(1_000)),
         reason: reason_words(address.reason).to_owned(),
     })
 }

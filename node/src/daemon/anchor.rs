@@ -34,7 +34,9 @@ pub async fn recall(store: &Store, state_at: LogTime) -> LogTime {
         tracing::warn!(%error, "the clock's note cannot be read; replicated time goes on from the log's last entry");
         None
     });
-    let Some(note) = stored.and_then(|bytes| wire::decode::<Note>(&bytes)) else { return state_at };
+    let Some(note) = stored.and_then(|bytes| wire::decode::<Note>(&bytes)) else {
+        return state_at;
+    };
     let passed = match note.machine_boot == clock::machine_boot_id() {
         true => clock::now().ms_since(note.read_at),
         false => 0,
@@ -45,10 +47,24 @@ pub async fn recall(store: &Store, state_at: LogTime) -> LogTime {
 /// Writes the note now and then; ends with the daemon.
 pub async fn keep(daemon: Arc<Daemon>) {
     loop {
-        let counted = daemon.mailbox.ask(|core, now| (core.log_time(now), now)).await;
-        let Some((log_time, read_at)) = counted else { return };
-        let note = Note { machine_boot: clock::machine_boot_id(), read_at, log_time };
-        if let Err(error) = daemon.raft.store().put_meta(KEY, &wire::encode(&note)).await {
+        let counted = daemon
+            .mailbox
+            .ask(|core, now| (core.log_time(now), now))
+            .await;
+        let Some((log_time, read_at)) = counted else {
+            return;
+        };
+        let note = Note {
+            machine_boot: clock::machine_boot_id(),
+            read_at,
+            log_time,
+        };
+        if let Err(error) = daemon
+            .raft
+            .store()
+            .put_meta(KEY, &wire::encode(&note))
+            .await
+        {
             tracing::warn!(%error, "the clock's note cannot be written");
         }
         tokio::time::sleep(EVERY).await;

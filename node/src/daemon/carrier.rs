@@ -35,9 +35,14 @@ impl RaftTransport for Carrier {
         };
         Box::pin(async move {
             let Some(peers) = self.0.get() else {
-                return Err(TransportError::Unreachable { target, reason: "this daemon is starting".into() });
+                return Err(TransportError::Unreachable {
+                    target,
+                    reason: "this daemon is starting".into(),
+                });
             };
-            let answer = peers.call(HostId(target), Kind::Raft { class }, body, ttl).await;
+            let answer = peers
+                .call(HostId(target), Kind::Raft { class }, body, ttl)
+                .await;
             answer.map_err(|error| translate(target, &error))
         })
     }
@@ -53,8 +58,14 @@ fn translate(target: u64, error: &transport::TransportError) -> TransportError {
     match error {
         transport::TransportError::Timeout { .. } => TransportError::Timeout { target },
         transport::TransportError::Closed { .. } | transport::TransportError::Refused { .. } => {
-            TransportError::Broken { target, reason: error.to_string() }
+            TransportError::Broken {
+                target,
+                reason: error.to_string(),
+            }
         }
-        _ => TransportError::Unreachable { target, reason: error.to_string() },
+        _ => TransportError::Unreachable {
+            target,
+            reason: error.to_string(),
+        },
     }
 }

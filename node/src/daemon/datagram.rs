@@ -39,7 +39,11 @@ mod tests {
 
     #[test]
     fn a_message_survives_and_a_longer_or_newer_one_is_refused() {
-        let message = Message::AskFence { host: HostId(3), index: 70_000, term: 2 };
+        let message = Message::AskFence {
+            host: HostId(3),
+            index: 70_000,
+            term: 2,
+        };
         let mut bytes = encode(&message).unwrap();
         assert_eq!(decode(&bytes), Some(message));
         bytes.push(0);

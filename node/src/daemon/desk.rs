@@ -31,12 +31,19 @@ impl Desk {
     }
 
     fn daemon(&self) -> Result<&Arc<Daemon>, HandlerError> {
-        self.0.get().ok_or_else(|| HandlerError::NotReady("this daemon is starting; try again in a second".into()))
+        self.0.get().ok_or_else(|| {
+            HandlerError::NotReady("this daemon is starting; try again in a second".into())
+        })
     }
 }
 
 impl Handler for Desk {
-    fn handle(&self, caller: Caller, kind: Kind, body: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, HandlerError>> {
+    fn handle(
+        &self,
+        caller: Caller,
+        kind: Kind,
+        body: Vec<u8>,
+    ) -> BoxFuture<'_, Result<Vec<u8>, HandlerError>> {
         Box::pin(async move {
             let daemon = self.daemon()?;
             match (caller, kind) {
@@ -46,7 +53,9 @@ impl Handler for Desk {
                 }
                 (Caller::Host(from), Kind::Query) => {
                     let said: Introduction = decode(&body)?;
-                    let commit = daemon.commit(vec![register::command(from, said)], "introduced").await;
+                    let commit = daemon
+                        .commit(vec![register::command(from, said)], "introduced")
+                        .await;
                     Ok(wire::encode(&commit))
                 }
                 (Caller::Host(from), Kind::Client) => {
@@ -68,7 +77,9 @@ impl Handler for Desk {
         Box::pin(async move {
             let daemon = Arc::clone(self.daemon()?);
             let Request::FollowEvents { since } = decode(&body)? else {
-                return Err(HandlerError::BadRequest("only events can be followed".into()));
+                return Err(HandlerError::BadRequest(
+                    "only events can be followed".into(),
+                ));
             };
             let (sender, receiver) = mpsc::channel(STREAM_QUEUE);
             tokio::spawn(async move { follow(&daemon, since, &sender).await });
@@ -78,18 +89,29 @@ impl Handler for Desk {
 }
 
 fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, HandlerError> {
-    wire::decode(body)
-        .ok_or_else(|| HandlerError::BadRequest("the request does not decode; use the same version on both sides".into()))
+    wire::decode(body).ok_or_else(|| {
+        HandlerError::BadRequest(
+            "the request does not decode; use the same version on both sides".into(),
+        )
+    })
 }
 
 /// Sends past events after `since`, then new ones, until the reader goes away or falls behind.
-async fn follow(daemon: &Daemon, since: Option<u64>, sender: &mpsc::Sender<Result<Vec<u8>, HandlerError>>) {
+async fn follow(
+    daemon: &Daemon,
+    since: Option<u64>,
+    sender: &mpsc::Sender<Result<Vec<u8>, HandlerError>>,
+) {
     let mut coming = daemon.journal.follow();
     let mut told = since;
     if since.is_some() {
         for event in daemon.journal.read(since, usize::MAX) {
             told = told.max(Some(event.index));
-            if sender.send(Ok(wire::encode(&Response::Event(event)))).await.is_err() {
+            if sender
+                .send(Ok(wire::encode(&Response::Event(event))))
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -103,7 +125,11 @@ async fn follow(daemon: &Daemon, since: Option<u64>, sender: &mpsc::Sender<Resul
             // Read from the ring already.
             Ok(event) if told.is_some_and(|told| event.index <= told) && since.is_some() => {}
             Ok(event) => {
-                if sender.send(Ok(wire::encode(&Response::Event(event)))).await.is_err() {
+                if sender
+                    .send(Ok(wire::encode(&Response::Event(event))))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -120,7 +146,9 @@ async fn answer(daemon: &Arc<Daemon>, request: Request, forwarded: bool) -> Resp
     if !request.needs_leader() {
         return queries::answer(daemon, request).await;
     }
-    let Some(leader) = daemon.leader(LEADER_PATIENCE).await else { return refused(Problem::no_leader()) };
+    let Some(leader) = daemon.leader(LEADER_PATIENCE).await else {
+        return refused(Problem::no_leader());
+    };
     if leader == daemon.me {
         return match request.is_write() {
             true => writes::write(daemon, request).await,
@@ -131,10 +159,19 @@ async fn answer(daemon: &Arc<Daemon>, request: Request, forwarded: bool) -> Resp
         return refused(Problem::no_leader());
     }
     let body = wire::encode(&request);
-    match daemon.peers.call(leader, Kind::Client, body, FORWARD_PATIENCE).await {
+    match daemon
+        .peers
+        .call(leader, Kind::Client, body, FORWARD_PATIENCE)
+        .await
+    {
         Ok(answer) => wire::decode(&answer).unwrap_or_else(|| {
             let detail = "the leader's answer does not decode";
-            refused(Problem::new(ProblemKind::Internal, "no answer", detail, "run the same version on all hosts"))
+            refused(Problem::new(
+                ProblemKind::Internal,
+                "no answer",
+                detail,
+                "run the same version on all hosts",
+            ))
         }),
         Err(error) => refused(Problem::new(
             ProblemKind::NoLeader,
@@ -150,7 +187,11 @@ pub fn refused(problem: Problem) -> Response {
     Response::Refused { problem }
 }
 
-async fn join(daemon: &Arc<Daemon>, caller: Caller, body: &[u8]) -> Result<JoinAnswer, HandlerError> {
+async fn join(
+    daemon: &Arc<Daemon>,
+    caller: Caller,
+    body: &[u8],
+) -> Result<JoinAnswer, HandlerError> {
     let request: JoinRequest = decode(body)?;
     let Some(leader) = daemon.leader(LEADER_PATIENCE).await else {
         return Ok(JoinAnswer::Refused(Problem::no_leader()));
@@ -161,7 +202,10 @@ async fn join(daemon: &Arc<Daemon>, caller: Caller, body: &[u8]) -> Result<JoinA
     if caller != Caller::Joiner {
         return Ok(JoinAnswer::Refused(Problem::no_leader()));
     }
-    let forwarded = daemon.peers.call(leader, Kind::Join, body.to_vec(), FORWARD_PATIENCE).await;
+    let forwarded = daemon
+        .peers
+        .call(leader, Kind::Join, body.to_vec(), FORWARD_PATIENCE)
+        .await;
     let answer = forwarded.map_err(|error| HandlerError::NotReady(error.to_string()))?;
     decode(&answer)
 }

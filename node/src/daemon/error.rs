@@ -13,7 +13,9 @@ pub enum DaemonError {
     #[error(transparent)]
     Identity(#[from] PkiError),
     /// The configuration is another host's.
-    #[error("the configuration is that of host {config}, the data directory that of host {identity}; correct `name` or `data_dir`")]
+    #[error(
+        "the configuration is that of host {config}, the data directory that of host {identity}; correct `name` or `data_dir`"
+    )]
     Name {
         /// Name in the configuration.
         config: String,
@@ -21,7 +23,9 @@ pub enum DaemonError {
         identity: String,
     },
     /// An address could not be bound.
-    #[error("cannot listen on {address}: {source}; is another daemon running there, and is the address on an interface?")]
+    #[error(
+        "cannot listen on {address}: {source}; is another daemon running there, and is the address on an interface?"
+    )]
     Bind {
         /// Which.
         address: SocketAddr,
@@ -52,6 +56,8 @@ pub enum DaemonError {
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     /// The driver for real interfaces is not there yet.
-    #[error("driver \"netlink\" is not in this release; set `driver = \"loopback\"` to try rais on 127.0.0.0/8, or `observer = true` for a host that only votes and serves DNS")]
+    #[error(
+        "driver \"netlink\" is not in this release; set `driver = \"loopback\"` to try rais on 127.0.0.0/8, or `observer = true` for a host that only votes and serves DNS"
+    )]
     NoNetlink,
 }

@@ -27,8 +27,14 @@ pub fn start(
     mailbox: Mailbox,
 ) -> std::io::Result<(SyncSender<HostAction>, JoinHandle<()>)> {
     let (sender, actions) = sync_channel(QUEUE);
-    let hands = Hands { driver, interfaces, mailbox };
-    let thread = std::thread::Builder::new().name("driver".into()).spawn(move || hands.run(&actions))?;
+    let hands = Hands {
+        driver,
+        interfaces,
+        mailbox,
+    };
+    let thread = std::thread::Builder::new()
+        .name("driver".into())
+        .spawn(move || hands.run(&actions))?;
     Ok((sender, thread))
 }
 
@@ -42,20 +48,42 @@ impl Hands {
     fn run(mut self, actions: &Receiver<HostAction>) {
         while let Ok(action) = actions.recv() {
             let event = match action {
-                HostAction::Acquire { address, prefix_len, group, epoch, deadline } => {
+                HostAction::Acquire {
+                    address,
+                    prefix_len,
+                    group,
+                    epoch,
+                    deadline,
+                } => {
                     let interface = self.interfaces.get(&group.0).cloned().unwrap_or_default();
-                    let wanted = ServiceAddress { ip: address, prefix_len, interface };
+                    let wanted = ServiceAddress {
+                        ip: address,
+                        prefix_len,
+                        interface,
+                    };
                     let result = self.acquire(wanted, epoch.0, deadline);
                     match &result {
                         Ok(()) => tracing::info!(%address, %epoch, %group, "serving"),
-                        Err(error) => tracing::warn!(%address, %epoch, %group, error, "cannot serve"),
+                        Err(error) => {
+                            tracing::warn!(%address, %epoch, %group, error, "cannot serve")
+                        }
                     }
-                    Event::Acquired { address, epoch, result }
+                    Event::Acquired {
+                        address,
+                        epoch,
+                        result,
+                    }
                 }
-                HostAction::Release { address, group, epoch } => {
+                HostAction::Release {
+                    address,
+                    group,
+                    epoch,
+                } => {
                     match self.driver.release(address) {
                         Ok(()) => tracing::info!(%address, %epoch, %group, "let go"),
-                        Err(error) => tracing::error!(%address, %epoch, %group, %error, "cannot let go"),
+                        Err(error) => {
+                            tracing::error!(%address, %epoch, %group, %error, "cannot let go")
+                        }
                     }
                     Event::Released { address, epoch }
                 }
@@ -65,13 +93,20 @@ impl Hands {
         self.let_go_of_all();
     }
 
-    fn acquire(&mut self, address: ServiceAddress, epoch: u64, deadline: Instant) -> Result<(), String> {
+    fn acquire(
+        &mut self,
+        address: ServiceAddress,
+        epoch: u64,
+        deadline: Instant,
+    ) -> Result<(), String> {
         let ended = || "the lease ended before the address was taken".to_owned();
         if clock::now() >= deadline {
             return Err(ended());
         }
         let ip = address.ip;
-        self.driver.acquire(address, epoch).map_err(|error| error.to_string())?;
+        self.driver
+            .acquire(address, epoch)
+            .map_err(|error| error.to_string())?;
         if clock::now() >= deadline {
             self.driver.release(ip).map_err(|error| error.to_string())?;
             return Err(ended());

@@ -27,7 +27,10 @@ impl Journal {
     /// An empty one.
     pub fn new() -> Self {
         let (followers, _) = broadcast::channel(FOLLOWED);
-        Self { ring: Mutex::new(VecDeque::with_capacity(KEPT)), followers }
+        Self {
+            ring: Mutex::new(VecDeque::with_capacity(KEPT)),
+            followers,
+        }
     }
 
     /// Takes in what a step of the state machine made happen.
@@ -42,7 +45,12 @@ impl Journal {
                 }
                 self.keep(record);
             }
-            for refused in entry.applied.outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+            for refused in entry
+                .applied
+                .outcomes
+                .iter()
+                .filter_map(|outcome| outcome.as_ref().err())
+            {
                 tracing::debug!(index = entry.applied.index, %refused, "command refused");
             }
         }
@@ -63,8 +71,17 @@ impl Journal {
     pub fn read(&self, since: Option<u64>, limit: usize) -> Vec<EventRecord> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         match since {
-            Some(since) => ring.iter().filter(|event| event.index > since).take(limit).cloned().collect(),
-            None => ring.iter().skip(ring.len().saturating_sub(limit)).cloned().collect(),
+            Some(since) => ring
+                .iter()
+                .filter(|event| event.index > since)
+                .take(limit)
+                .cloned()
+                .collect(),
+            None => ring
+                .iter()
+                .skip(ring.len().saturating_sub(limit))
+                .cloned()
+                .collect(),
         }
     }
 
@@ -78,18 +95,30 @@ impl Journal {
 fn log(what: &Happening, record: &EventRecord) {
     let (kind, index) = (record.kind.as_str(), record.index);
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let (group, host, reason) = (text(&record.group), text(&record.host), text(&record.reason));
+    let (group, host, reason) = (
+        text(&record.group),
+        text(&record.host),
+        text(&record.reason),
+    );
     let address = record.address.map(|ip| ip.to_string()).unwrap_or_default();
     match what {
         Happening::CannotAssign => {
-            tracing::error!(kind, index, group, address, "nobody can serve the address; `rais why {address}` says why");
+            tracing::error!(
+                kind,
+                index,
+                group,
+                address,
+                "nobody can serve the address; `rais why {address}` says why"
+            );
         }
         Happening::AcquireFail { .. }
         | Happening::ReleaseFail { .. }
         | Happening::TestFailed
         | Happening::HostDown { .. }
         | Happening::HostFencing { .. }
-        | Happening::OrphanExpired => tracing::warn!(kind, index, group, address, host, reason, "{kind}"),
+        | Happening::OrphanExpired => {
+            tracing::warn!(kind, index, group, address, host, reason, "{kind}")
+        }
         _ => tracing::info!(kind, index, group, address, host, reason, "{kind}"),
     }
 }
@@ -97,6 +126,11 @@ fn log(what: &Happening, record: &EventRecord) {
 /// The laws of the replicated state, on the living array: a broken one is an alarm, not a crash.
 fn watch_over(state: &State) {
     for violation in statemachine::audit(state) {
-        tracing::error!(law = violation.law, detail = violation.detail, index = state.index, "a law of the state is broken; please report this");
+        tracing::error!(
+            law = violation.law,
+            detail = violation.detail,
+            index = state.index,
+            "a law of the state is broken; please report this"
+        );
     }
 }

@@ -47,8 +47,18 @@ pub struct Inbox {
 pub fn mailbox(waker: Arc<Waker>) -> (Mailbox, Inbox) {
     let (sender, receiver) = sync_channel(CAPACITY);
     let newest = Arc::new(ArcSwapOption::empty());
-    let mailbox = Mailbox { letters: sender, newest: Arc::clone(&newest), waker };
-    (mailbox, Inbox { letters: receiver, newest })
+    let mailbox = Mailbox {
+        letters: sender,
+        newest: Arc::clone(&newest),
+        waker,
+    };
+    (
+        mailbox,
+        Inbox {
+            letters: receiver,
+            newest,
+        },
+    )
 }
 
 impl Mailbox {
@@ -72,7 +82,10 @@ impl Mailbox {
     }
 
     /// Asks the control and waits for the answer; none when its thread has ended.
-    pub async fn ask<T: Send + 'static>(&self, look: impl FnOnce(&Core, Instant) -> T + Send + 'static) -> Option<T> {
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core, Instant) -> T + Send + 'static,
+    ) -> Option<T> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let question: Question = Box::new(move |core, now| {
             // Whoever asked may have gone away meanwhile.

@@ -64,10 +64,23 @@ fn next(state: &State, view: &RaftView) -> Option<Change> {
         return None;
     }
     for host in state.hosts.values() {
-        let node = Node { name: host.name.0.clone(), control: host.control.clone() };
+        let node = Node {
+            name: host.name.0.clone(),
+            control: host.control.clone(),
+        };
         match view.nodes.get(&host.id.0) {
-            None => return Some(Change::Add { id: host.id.0, node }),
-            Some(known) if *known != node => return Some(Change::Rename { id: host.id.0, node }),
+            None => {
+                return Some(Change::Add {
+                    id: host.id.0,
+                    node,
+                });
+            }
+            Some(known) if *known != node => {
+                return Some(Change::Rename {
+                    id: host.id.0,
+                    node,
+                });
+            }
             Some(_) => {}
         }
     }
@@ -79,15 +92,34 @@ fn next(state: &State, view: &RaftView) -> Option<Change> {
     if wanted != *voters {
         return Some(Change::Voters(wanted));
     }
-    let gone = view.nodes.keys().find(|id| !state.hosts.contains_key(&HostId(**id)));
+    let gone = view
+        .nodes
+        .keys()
+        .find(|id| !state.hosts.contains_key(&HostId(**id)));
     gone.map(|id| Change::Remove { id: *id })
 }
 
 /// Who should vote: live voters first, then live learners that caught up, then voters that are down.
 fn wanted_voters(state: &State, view: &RaftView, voters: &BTreeSet<u64>) -> BTreeSet<u64> {
-    let last = view.matched.values().copied().max().unwrap_or(view.last_applied).max(view.last_applied);
-    let caught_up = |id: &u64| view.matched.get(id).is_some_and(|matched| last.saturating_sub(*matched) <= CAUGHT_UP);
-    let alive = |id: &u64| *id == view.id || state.hosts.get(&HostId(*id)).is_some_and(|host| !host.is_down());
+    let last = view
+        .matched
+        .values()
+        .copied()
+        .max()
+        .unwrap_or(view.last_applied)
+        .max(view.last_applied);
+    let caught_up = |id: &u64| {
+        view.matched
+            .get(id)
+            .is_some_and(|matched| last.saturating_sub(*matched) <= CAUGHT_UP)
+    };
+    let alive = |id: &u64| {
+        *id == view.id
+            || state
+                .hosts
+                .get(&HostId(*id))
+                .is_some_and(|host| !host.is_down())
+    };
     let known: Vec<u64> = state.hosts.keys().map(|id| id.0).collect();
     let rank = |id: &u64| match (voters.contains(id), alive(id)) {
         (true, true) => Some(0),
@@ -95,23 +127,35 @@ fn wanted_voters(state: &State, view: &RaftView, voters: &BTreeSet<u64>) -> BTre
         (true, false) => Some(2),
         (false, _) => None,
     };
-    let mut ranked: Vec<(u8, u64)> = known.iter().filter_map(|id| Some((rank(id)?, *id))).collect();
+    let mut ranked: Vec<(u8, u64)> = known
+        .iter()
+        .filter_map(|id| Some((rank(id)?, *id)))
+        .collect();
     ranked.sort_unstable();
     let most = known.len().min(MAX_VOTERS);
     let count = ranked.len().min(odd(most));
-    ranked.into_iter().take(odd(count)).map(|(_, id)| id).collect()
+    ranked
+        .into_iter()
+        .take(odd(count))
+        .map(|(_, id)| id)
+        .collect()
 }
 
 /// The largest odd number that is not above `n`; 1 for 0.
 fn odd(n: usize) -> usize {
-    if n.is_multiple_of(2) { n.saturating_sub(1).max(1) } else { n }
+    if n.is_multiple_of(2) {
+        n.saturating_sub(1).max(1)
+    } else {
+        n
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use statemachine::{
-        ArrayCommand, ArrayId, Boot, Command, Entry, HostCommand, Incarnation, Timing, TokenCommand, TokenId, apply,
+        ArrayCommand, ArrayId, Boot, Command, Entry, HostCommand, Incarnation, Timing,
+        TokenCommand, TokenId, apply,
     };
 
     /// An array of `hosts`, all up but `down`, whose ids are 1, 2, 3…
@@ -119,20 +163,50 @@ mod tests {
         let mut state = State::default();
         let control = || vec![std::net::SocketAddr::from(([127, 0, 0, 1], 1))];
         let run = |state: &mut State, index, command| {
-            let entry = Entry { commands: vec![command], ..Entry::default() };
+            let entry = Entry {
+                commands: vec![command],
+                ..Entry::default()
+            };
             assert_eq!(apply(state, index, &entry).outcomes, vec![Ok(())]);
         };
         let (name, timing, array) = ("h1".into(), Timing::LAN, ArrayId([1; 16]));
-        run(&mut state, 1, Command::Array(ArrayCommand::Found { array, timing, name, control: control() }));
-        let token = TokenCommand::Create { token: TokenId(1), secret_hash: [0; 32], ttl_ms: 1000, uses: 99 };
+        run(
+            &mut state,
+            1,
+            Command::Array(ArrayCommand::Found {
+                array,
+                timing,
+                name,
+                control: control(),
+            }),
+        );
+        let token = TokenCommand::Create {
+            token: TokenId(1),
+            secret_hash: [0; 32],
+            ttl_ms: 1000,
+            uses: 99,
+        };
         run(&mut state, 1, Command::Token(token));
         for id in 2..=hosts {
             let name = format!("h{id}").as_str().into();
             let (token, secret_hash) = (TokenId(1), [0; 32]);
-            run(&mut state, id, Command::Host(HostCommand::Join { token, secret_hash, name, control: control() }));
+            run(
+                &mut state,
+                id,
+                Command::Host(HostCommand::Join {
+                    token,
+                    secret_hash,
+                    name,
+                    control: control(),
+                }),
+            );
         }
         for id in (1..=hosts).filter(|id| !down.contains(id)) {
-            let up = HostCommand::Up { host: HostId(id), seen: Incarnation(0), boot: Boot(1) };
+            let up = HostCommand::Up {
+                host: HostId(id),
+                seen: Incarnation(0),
+                boot: Boot(1),
+            };
             run(&mut state, 100, Command::Host(up));
         }
         state
@@ -141,7 +215,13 @@ mod tests {
     fn view(state: &State, voters: &[u64], behind: &[u64]) -> RaftView {
         let node = |id: &HostId| {
             let host = &state.hosts[id];
-            (id.0, Node { name: host.name.0.clone(), control: host.control.clone() })
+            (
+                id.0,
+                Node {
+                    name: host.name.0.clone(),
+                    control: host.control.clone(),
+                },
+            )
         };
         let matched = |id: &HostId| (id.0, if behind.contains(&id.0) { 0 } else { 1000 });
         RaftView {
@@ -159,7 +239,13 @@ mod tests {
     #[test]
     fn voters_are_odd_live_and_caught_up() {
         // hosts, down, voters now, behind -> voters then
-        type Row = (u64, &'static [u64], &'static [u64], &'static [u64], &'static [u64]);
+        type Row = (
+            u64,
+            &'static [u64],
+            &'static [u64],
+            &'static [u64],
+            &'static [u64],
+        );
         let rows: [Row; 8] = [
             (1, &[], &[1], &[], &[1]),
             (2, &[], &[1], &[], &[1]),
@@ -174,7 +260,11 @@ mod tests {
             let state = array(hosts, down);
             let view = view(&state, voters, behind);
             let wanted = wanted_voters(&state, &view, &view.voters[0]);
-            assert_eq!(wanted, expected.iter().copied().collect(), "{hosts} hosts, down {down:?}, voters {voters:?}");
+            assert_eq!(
+                wanted,
+                expected.iter().copied().collect(),
+                "{hosts} hosts, down {down:?}, voters {voters:?}"
+            );
         }
     }
 }

@@ -95,23 +95,46 @@ impl Daemon {
 
     /// Commits commands that somebody asked for, and answers with `words` when all were accepted.
     pub async fn commit(&self, commands: Vec<Command>, words: &str) -> Response {
-        let at = self.mailbox.ask(|core, now| core.log_time(now)).await.unwrap_or_default();
+        let at = self
+            .mailbox
+            .ask(|core, now| core.log_time(now))
+            .await
+            .unwrap_or_default();
         match self.propose(at, commands).await {
             Ok(applied) => match applied.outcomes.into_iter().find_map(Result::err) {
                 Some(rejected) => desk::refused(Problem::rejected(&rejected)),
-                None => Response::Done { index: Some(applied.index), words: words.to_owned() },
+                None => Response::Done {
+                    index: Some(applied.index),
+                    words: words.to_owned(),
+                },
             },
             Err(ProposeError::NotLeader { .. }) => desk::refused(Problem::no_leader()),
             Err(ProposeError::Timeout) => desk::refused(Problem::no_quorum()),
             Err(error) => {
                 let remedy = "`rais status` shows how the array is; then try again";
-                desk::refused(Problem::new(ProblemKind::Internal, "not committed", error.to_string(), remedy))
+                desk::refused(Problem::new(
+                    ProblemKind::Internal,
+                    "not committed",
+                    error.to_string(),
+                    remedy,
+                ))
             }
         }
     }
 
-    async fn propose(&self, at: LogTime, commands: Vec<Command>) -> Result<statemachine::Applied, ProposeError> {
-        self.raft.propose(Entry { at, wall: clock::wall_ms(), origin: None, commands }).await
+    async fn propose(
+        &self,
+        at: LogTime,
+        commands: Vec<Command>,
+    ) -> Result<statemachine::Applied, ProposeError> {
+        self.raft
+            .propose(Entry {
+                at,
+                wall: clock::wall_ms(),
+                origin: None,
+                commands,
+            })
+            .await
     }
 
     /// Follows where the hosts are, and who was forgotten.
@@ -136,51 +159,121 @@ impl Daemon {
 ///
 /// # Errors
 /// [`DaemonError`], which says what to do.
-pub async fn run(config: HostConfig, ready: impl FnOnce(), stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+pub async fn run(
+    config: HostConfig,
+    ready: impl FnOnce(),
+    stop: impl Future<Output = ()>,
+) -> Result<(), DaemonError> {
     let identity = ArrayIdentity::load(&config.data_dir)?;
     if identity.name() != config.name {
-        return Err(DaemonError::Name { config: config.name, identity: identity.name().to_owned() });
+        return Err(DaemonError::Name {
+            config: config.name,
+            identity: identity.name().to_owned(),
+        });
     }
     let (mut pulse, waker) = Pulse::new().map_err(DaemonError::Thread)?;
     let (mailbox, inbox) = mailbox::mailbox(waker);
-    let (zones, journal) = (Arc::new(ArcSwap::from_pointee(Zones::default())), Arc::new(Journal::new()));
+    let (zones, journal) = (
+        Arc::new(ArcSwap::from_pointee(Zones::default())),
+        Arc::new(Journal::new()),
+    );
     let carrier = Arc::new(Carrier::default());
-    let raft = open_raft(&config.data_dir, &identity, &carrier, &mailbox, &zones, &journal).await?;
-    pulse.bind(&config.control).map_err(|(address, source)| DaemonError::Bind { address, source })?;
+    let raft = open_raft(
+        &config.data_dir,
+        &identity,
+        &carrier,
+        &mailbox,
+        &zones,
+        &journal,
+    )
+    .await?;
+    pulse
+        .bind(&config.control)
+        .map_err(|(address, source)| DaemonError::Bind { address, source })?;
     write_pid(&config.data_dir)?;
     let boot = Boot(raft.store().next_boot().await?);
     let (sessions, desk) = (Sessions::new(), Arc::new(Desk::default()));
     let limits = ServerLimits::default();
     let handler = Arc::clone(&desk) as Arc<dyn crate::transport::Handler>;
-    let server = Server::bind(&config.control, &identity, boot, Arc::clone(&sessions), handler, limits).await?;
+    let server = Server::bind(
+        &config.control,
+        &identity,
+        boot,
+        Arc::clone(&sessions),
+        handler,
+        limits,
+    )
+    .await?;
     let runtime = tokio::runtime::Handle::current();
-    let peers = Peers::new(&identity, boot, Arc::clone(&sessions), Timing::default(), runtime.clone())?;
+    let peers = Peers::new(
+        &identity,
+        boot,
+        Arc::clone(&sessions),
+        Timing::default(),
+        runtime.clone(),
+    )?;
     carrier.connect(Arc::clone(&peers));
     let driver = driver(&config)?;
     let gate = match driver.gate() {
         Gate::None { reason } => {
-            tracing::warn!(driver = driver.name(), reason, "gate: none; the promise of one holder rests on this daemon alone");
+            tracing::warn!(
+                driver = driver.name(),
+                reason,
+                "gate: none; the promise of one holder rests on this daemon alone"
+            );
             "none"
         }
         _ => "nftables",
     };
-    let interfaces: BTreeMap<String, String> =
-        config.members.iter().map(|member| (member.group.clone(), member.interface.clone())).collect();
-    let (actions, hands) = hands::start(driver, interfaces, mailbox.clone()).map_err(DaemonError::Thread)?;
+    let interfaces: BTreeMap<String, String> = config
+        .members
+        .iter()
+        .map(|member| (member.group.clone(), member.interface.clone()))
+        .collect();
+    let (actions, hands) =
+        hands::start(driver, interfaces, mailbox.clone()).map_err(DaemonError::Thread)?;
     let state = raft.state();
     let at = anchor::recall(raft.store(), state.at).await;
     let me = identity.host();
     let core = Core::new(me, boot, state, at, random::dice(), clock::now());
     let (proposals, proposed) = mpsc::channel(PROPOSALS);
-    let beating = pulse.start(core, inbox, Outlets { proposals, actions, sessions }).map_err(DaemonError::Thread)?;
+    let beating = pulse
+        .start(
+            core,
+            inbox,
+            Outlets {
+                proposals,
+                actions,
+                sessions,
+            },
+        )
+        .map_err(DaemonError::Thread)?;
     let dns = DnsServer::bind(&config.dns, Arc::clone(&zones), &runtime)?;
     write_control_addresses(&config.data_dir, &config.control)?;
-    let daemon = Arc::new(Daemon { me, config, identity, raft, peers, mailbox, zones, journal, gate, server });
+    let daemon = Arc::new(Daemon {
+        me,
+        config,
+        identity,
+        raft,
+        peers,
+        mailbox,
+        zones,
+        journal,
+        gate,
+        server,
+    });
     desk.open(Arc::clone(&daemon));
     let tasks = start_tasks(&daemon, proposed);
-    recover(&daemon, &dns).await;
-    ready();
-    stop.await;
+    let mut stop = std::pin::pin!(stop);
+    // Without a quorum recovery takes for ever: the daemon must end when it is told to all the same.
+    let recovered = tokio::select! {
+        () = recover(&daemon, &dns) => true,
+        () = &mut stop => false,
+    };
+    if recovered {
+        ready();
+        stop.await;
+    }
     tracing::info!("stopping");
     for task in tasks {
         task.abort();
@@ -246,11 +339,16 @@ async fn open_raft(
 /// next start, from a file that the daemon wrote.
 fn raft_timing(data_dir: &Path) -> RaftTiming {
     let text = std::fs::read_to_string(data_dir.join(RAFT_TIMING_FILE)).unwrap_or_default();
-    let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let numbers: Vec<u64> = text
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect();
     match numbers.as_slice() {
-        [heartbeat_ms, election_min_ms, election_max_ms] => {
-            RaftTiming { heartbeat_ms: *heartbeat_ms, election_min_ms: *election_min_ms, election_max_ms: *election_max_ms }
-        }
+        [heartbeat_ms, election_min_ms, election_max_ms] => RaftTiming {
+            heartbeat_ms: *heartbeat_ms,
+            election_min_ms: *election_min_ms,
+            election_max_ms: *election_max_ms,
+        },
         _ => RaftTiming::default(),
     }
 }
@@ -260,7 +358,10 @@ const RAFT_TIMING_FILE: &str = "raft-timing";
 
 fn driver(config: &HostConfig) -> Result<Box<dyn AddressDriver>, DaemonError> {
     match config.driver {
-        Driver::Loopback { http_port } => Ok(Box::new(host::loopback::Loopback::new(&config.name, http_port))),
+        Driver::Loopback { http_port } => Ok(Box::new(host::loopback::Loopback::new(
+            &config.name,
+            http_port,
+        ))),
         Driver::Netlink if config.members.is_empty() || config.observer => {
             Ok(Box::new(host::loopback::Loopback::new(&config.name, 0)))
         }
@@ -268,7 +369,10 @@ fn driver(config: &HostConfig) -> Result<Box<dyn AddressDriver>, DaemonError> {
     }
 }
 
-fn start_tasks(daemon: &Arc<Daemon>, proposed: mpsc::Receiver<Proposal>) -> Vec<tokio::task::JoinHandle<()>> {
+fn start_tasks(
+    daemon: &Arc<Daemon>,
+    proposed: mpsc::Receiver<Proposal>,
+) -> Vec<tokio::task::JoinHandle<()>> {
     vec![
         tokio::spawn(propose_all(Arc::clone(daemon), proposed)),
         tokio::spawn(tell_standing(Arc::clone(daemon))),
@@ -307,7 +411,9 @@ async fn tell_standing(daemon: Arc<Daemon>) {
     loop {
         let current = status_of(&view.borrow_and_update());
         if current != told {
-            daemon.mailbox.post(Letter::Event(Event::Raft(current.clone())));
+            daemon
+                .mailbox
+                .post(Letter::Event(Event::Raft(current.clone())));
             told = current;
         }
         keep_timing(&daemon, &mut timing);
@@ -334,18 +440,30 @@ fn keep_timing(daemon: &Daemon, kept: &mut Option<StateTiming>) {
 /// When the file cannot be written.
 pub fn note_raft_timing(data_dir: &Path, timing: &StateTiming) -> Result<(), DaemonError> {
     let file = data_dir.join(RAFT_TIMING_FILE);
-    let text = format!("{} {} {}\n", timing.raft_heartbeat_ms, timing.election_min_ms, timing.election_max_ms);
+    let text = format!(
+        "{} {} {}\n",
+        timing.raft_heartbeat_ms, timing.election_min_ms, timing.election_max_ms
+    );
     std::fs::write(&file, text).map_err(|source| DaemonError::File { file, source })
 }
 
 fn status_of(view: &RaftView) -> RaftStatus {
-    let voters = view.voters.iter().map(|set| set.iter().copied().map(HostId).collect());
+    let voters = view
+        .voters
+        .iter()
+        .map(|set| set.iter().copied().map(HostId).collect());
     RaftStatus {
         term: view.term,
         leader: view.leader.map(HostId),
         am_leader: view.am_leader,
         voters: voters.collect(),
         membership: view.membership_index,
-        learners: view.nodes.keys().copied().filter(|id| !view.is_voter(*id)).map(HostId).collect(),
+        learners: view
+            .nodes
+            .keys()
+            .copied()
+            .filter(|id| !view.is_voter(*id))
+            .map(HostId)
+            .collect(),
     }
 }

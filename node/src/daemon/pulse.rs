@@ -65,7 +65,13 @@ impl Pulse {
     pub fn new() -> std::io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        Ok((Self { poll, sockets: Vec::new() }, Arc::new(waker)))
+        Ok((
+            Self {
+                poll,
+                sockets: Vec::new(),
+            },
+            Arc::new(waker),
+        ))
     }
 
     /// Binds a UDP socket on each control address.
@@ -75,7 +81,10 @@ impl Pulse {
     pub fn bind(&mut self, control: &[SocketAddr]) -> Result<(), (SocketAddr, std::io::Error)> {
         for (number, address) in control.iter().enumerate() {
             let mut socket = UdpSocket::bind(*address).map_err(|error| (*address, error))?;
-            let registered = self.poll.registry().register(&mut socket, Token(number), Interest::READABLE);
+            let registered =
+                self.poll
+                    .registry()
+                    .register(&mut socket, Token(number), Interest::READABLE);
             registered.map_err(|error| (*address, error))?;
             self.sockets.push(socket);
         }
@@ -86,9 +95,23 @@ impl Pulse {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(self, core: Core, inbox: Inbox, outlets: Outlets) -> std::io::Result<JoinHandle<()>> {
-        let mut beating = Beating { poll: self.poll, sockets: self.sockets, core, inbox, outlets, packet: Vec::new() };
-        std::thread::Builder::new().name("control".into()).spawn(move || beating.run())
+    pub fn start(
+        self,
+        core: Core,
+        inbox: Inbox,
+        outlets: Outlets,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let mut beating = Beating {
+            poll: self.poll,
+            sockets: self.sockets,
+            core,
+            inbox,
+            outlets,
+            packet: Vec::new(),
+        };
+        std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || beating.run())
     }
 }
 
@@ -106,7 +129,11 @@ impl Beating {
         let mut ready = Events::with_capacity(64);
         let mut more = false;
         loop {
-            let timeout = if more { Duration::ZERO } else { self.until_next_wake() };
+            let timeout = if more {
+                Duration::ZERO
+            } else {
+                self.until_next_wake()
+            };
             if let Err(error) = self.poll.poll(&mut ready, Some(timeout))
                 && error.kind() != ErrorKind::Interrupted
             {
@@ -138,14 +165,20 @@ impl Beating {
         let mut buffer = [0u8; datagram::MAX_MESSAGE + 64];
         let mut plain = Vec::new();
         for _ in 0..BATCH {
-            let Some(socket) = self.sockets.get(number) else { return false };
+            let Some(socket) = self.sockets.get(number) else {
+                return false;
+            };
             match socket.recv_from(&mut buffer) {
                 Ok((len, _)) => {
                     // What does not open is counted by the sessions, by reason.
-                    let Ok(from) = self.outlets.sessions.open(&buffer[..len], &mut plain) else { continue };
+                    let Ok(from) = self.outlets.sessions.open(&buffer[..len], &mut plain) else {
+                        continue;
+                    };
                     match datagram::decode(&plain) {
                         Some(message) => self.step(Event::Received { from, message }),
-                        None => tracing::warn!(host = %from, "datagram does not decode; does that host run another version?"),
+                        None => {
+                            tracing::warn!(host = %from, "datagram does not decode; does that host run another version?")
+                        }
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -162,11 +195,20 @@ impl Beating {
             match output {
                 Output::Send { to, message } => match datagram::encode(&message) {
                     Some(bytes) => self.send(to, &bytes),
-                    None => tracing::error!("heartbeat does not fit a datagram: this host holds too many addresses"),
+                    None => tracing::error!(
+                        "heartbeat does not fit a datagram: this host holds too many addresses"
+                    ),
                 },
                 Output::Propose { id, at, commands } => {
-                    if self.outlets.proposals.try_send(Proposal { id, at, commands }).is_err() {
-                        tracing::warn!("Raft does not keep up with proposals; the plan is drawn again");
+                    if self
+                        .outlets
+                        .proposals
+                        .try_send(Proposal { id, at, commands })
+                        .is_err()
+                    {
+                        tracing::warn!(
+                            "Raft does not keep up with proposals; the plan is drawn again"
+                        );
                     }
                 }
                 Output::Perform(action) => {
@@ -180,7 +222,9 @@ impl Beating {
 
     /// Sends on every control network: what arrives twice is harmless.
     fn send(&mut self, to: HostId, bytes: &[u8]) {
-        let Some(host) = self.core.state().hosts.get(&to) else { return };
+        let Some(host) = self.core.state().hosts.get(&to) else {
+            return;
+        };
         for (number, address) in host.control.iter().enumerate() {
             let socket = self.sockets.get(number).or(self.sockets.first());
             if let Some(socket) = socket

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use control::{Core, Heartbeat, Instant, View};
 use statemachine::{
-    Command, Entry, GroupCommand, GroupName, HostCommand, HostId, HostState, State, apply, truly_served,
+    Command, Entry, GroupCommand, GroupName, HostCommand, HostId, HostState, State, apply,
+    truly_served,
 };
 
 use super::Daemon;
 use super::desk::refused;
 use super::writes;
 use crate::api::{
-    self, Hypothesis, Live, LiveHost, Problem, ProblemKind, RecordLine, Request, Response, ZoneMember, ZoneReport,
+    self, Hypothesis, Live, LiveHost, Problem, ProblemKind, RecordLine, Request, Response,
+    ZoneMember, ZoneReport,
 };
 
 /// A leader that heard no quorum for this long says that there is none.
@@ -22,7 +24,12 @@ const QUORUM_PATIENCE: Duration = Duration::from_secs(1);
 
 fn not_found(what: &str, name: &str, remedy: &str) -> Response {
     let detail = format!("there is no {what} {name}");
-    refused(Problem::new(ProblemKind::NotFound, format!("no such {what}"), detail, remedy))
+    refused(Problem::new(
+        ProblemKind::NotFound,
+        format!("no such {what}"),
+        detail,
+        remedy,
+    ))
 }
 
 /// Answers from this host's own copy.
@@ -34,17 +41,25 @@ pub async fn answer(daemon: &Arc<Daemon>, request: Request) -> Response {
             Some(report) => Response::Zone(report),
             None => not_found("group", &group, "`rais groups` lists the groups"),
         },
-        Request::Events { since, limit } => {
-            Response::Events(daemon.journal.read(since, limit.min(api::MAX_EVENTS) as usize))
-        }
+        Request::Events { since, limit } => Response::Events(
+            daemon
+                .journal
+                .read(since, limit.min(api::MAX_EVENTS) as usize),
+        ),
         Request::GroupShow { group } => match state.groups.get(&GroupName(group.clone())) {
-            Some(found) => {
-                Response::Group { policy: Box::new(found.policy.clone()), generation: found.generation }
-            }
+            Some(found) => Response::Group {
+                policy: Box::new(found.policy.clone()),
+                generation: found.generation,
+            },
             None => not_found("group", &group, "`rais groups` lists the groups"),
         },
         Request::TimingShow => Response::Timing(state.timing),
-        _ => refused(Problem::new(ProblemKind::Invalid, "not a question", "this is not answered here", "please report this")),
+        _ => refused(Problem::new(
+            ProblemKind::Invalid,
+            "not a question",
+            "this is not answered here",
+            "please report this",
+        )),
     }
 }
 
@@ -53,12 +68,20 @@ pub async fn explain(daemon: &Arc<Daemon>, request: Request) -> Response {
     match request {
         Request::Why { address } => {
             let why = move |core: &Core, now: Instant| {
-                let state = Arc::clone(core.state());
-                (control::why(&state, core.view(), core.log_time(now), address), state)
+                let at = core.log_time(now);
+                let mut state = State::clone(core.state());
+                let why = control::why(&state, core.view(), at, address);
+                // The log's own time stands still while nothing is committed; people's does not.
+                state.at = state.at.max(at);
+                (why, state)
             };
             match daemon.mailbox.ask(why).await {
                 Some((Some(why), state)) => Response::Why(api::why_report(address, &why, &state)),
-                _ => not_found("address", &address.to_string(), "`rais addresses` lists the addresses"),
+                _ => not_found(
+                    "address",
+                    &address.to_string(),
+                    "`rais addresses` lists the addresses",
+                ),
             }
         }
         Request::Plan { hypotheses } => plan(daemon, hypotheses).await,
@@ -66,9 +89,18 @@ pub async fn explain(daemon: &Arc<Daemon>, request: Request) -> Response {
             let state = daemon.raft.state();
             let current = state.groups.get(&policy.name);
             let changes = writes::changes(&state, &policy);
-            Response::GroupApplied { changes, seen: current.map(|group| group.generation), index: None }
+            Response::GroupApplied {
+                changes,
+                seen: current.map(|group| group.generation),
+                index: None,
+            }
         }
-        _ => refused(Problem::new(ProblemKind::Invalid, "not a question", "this is not answered here", "please report this")),
+        _ => refused(Problem::new(
+            ProblemKind::Invalid,
+            "not a question",
+            "this is not answered here",
+            "please report this",
+        )),
     }
 }
 
@@ -76,7 +108,12 @@ async fn status(daemon: &Arc<Daemon>) -> Response {
     let raft = daemon.raft.view().borrow().clone();
     let look = |core: &Core, now: Instant| live(core, now);
     let Some((state, mut live)) = daemon.mailbox.ask(look).await else {
-        return refused(Problem::new(ProblemKind::Internal, "no status", "the control thread has ended", "restart the daemon"));
+        return refused(Problem::new(
+            ProblemKind::Internal,
+            "no status",
+            "the control thread has ended",
+            "restart the daemon",
+        ));
     };
     live.me = daemon.me;
     live.term = raft.term;
@@ -94,20 +131,45 @@ fn live(core: &Core, now: Instant) -> (Arc<State>, Live) {
     let state = Arc::clone(core.state());
     let mut hosts = BTreeMap::new();
     for id in state.hosts.keys() {
-        let Some(seen) = core.view().of(*id).filter(|seen| seen.last.is_some()) else { continue };
+        let Some(seen) = core.view().of(*id).filter(|seen| seen.last.is_some()) else {
+            continue;
+        };
         let mut utilization = BTreeMap::new();
         for (name, group) in &state.groups {
-            if core.view().report(*id, name).is_some_and(|report| report.capacity > 0) {
+            if core
+                .view()
+                .report(*id, name)
+                .is_some_and(|report| report.capacity > 0)
+            {
                 let used = core.view().utilization(*id, name, group.policy.scale);
                 utilization.insert(name.clone(), used);
             }
         }
         let usable = state.timing.usable_lease_ms();
         let ago = now.ms_since(seen.heard_at);
-        let lease_ms = seen.last.as_ref().filter(|last| last.lease_ok).map(|_| usable.saturating_sub(ago));
-        hosts.insert(*id, LiveHost { last_heard_ms: Some(ago), lease_ms, gate: None, utilization });
+        let lease_ms = seen
+            .last
+            .as_ref()
+            .filter(|last| last.lease_ok)
+            .map(|_| usable.saturating_sub(ago));
+        hosts.insert(
+            *id,
+            LiveHost {
+                last_heard_ms: Some(ago),
+                lease_ms,
+                gate: None,
+                utilization,
+            },
+        );
     }
-    (state, Live { hosts, ..Live::default() })
+    (
+        state,
+        Live {
+            hosts,
+            now: core.log_time(now),
+            ..Live::default()
+        },
+    )
 }
 
 async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
@@ -115,8 +177,17 @@ async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
     let (state, view) = daemon.mailbox.ask(look).await?;
     let group = state.groups.get(name)?;
     let zones = daemon.zones.load_full();
-    let records = zones.all().into_iter().find(|zone| zone.apex().to_string() == group.policy.zone).map(lines);
-    let servers = group.zone.nameservers.iter().filter_map(|id| state.hosts.get(id)).flat_map(|host| host.dns.clone());
+    let records = zones
+        .all()
+        .into_iter()
+        .find(|zone| zone.apex().to_string() == group.policy.zone)
+        .map(lines);
+    let servers = group
+        .zone
+        .nameservers
+        .iter()
+        .filter_map(|id| state.hosts.get(id))
+        .flat_map(|host| host.dns.clone());
     Some(ZoneReport {
         group: name.0.clone(),
         zone: group.policy.zone.clone(),
@@ -140,17 +211,31 @@ fn lines(zone: &dns::Zone) -> Vec<RecordLine> {
 }
 
 fn zone_members(state: &State, view: &View, name: &GroupName) -> Vec<ZoneMember> {
-    let Some(group) = state.groups.get(name) else { return Vec::new() };
+    let Some(group) = state.groups.get(name) else {
+        return Vec::new();
+    };
     let served = truly_served(state, name);
     let policy = &group.policy;
     let mut members = Vec::new();
     for (id, member) in &group.members {
-        let measured = view.report(*id, name).is_some_and(|report| report.capacity > 0);
+        let measured = view
+            .report(*id, name)
+            .is_some_and(|report| report.capacity > 0);
         let utilization = measured.then(|| view.utilization(*id, name, policy.scale));
-        let weighed = control::weigh(*id, utilization.unwrap_or(0), member.shed, policy.high_water, policy.low_water);
+        let weighed = control::weigh(
+            *id,
+            utilization.unwrap_or(0),
+            member.shed,
+            policy.high_water,
+            policy.low_water,
+        );
         let addresses: Vec<Option<IpAddr>> = match member.is_spare() {
             true => vec![None],
-            false => member.preferred.iter().map(|preferred| Some(preferred.ip)).collect(),
+            false => member
+                .preferred
+                .iter()
+                .map(|preferred| Some(preferred.ip))
+                .collect(),
         };
         for address in addresses {
             let published = address.is_some_and(|ip| group.zone.published.contains(&ip));
@@ -178,13 +263,17 @@ fn zone_reason(
     let host_state = state.hosts.get(&id).map(|host| host.state);
     let words = match (address, host_state) {
         (None, _) => "a hot spare has no preferred address to publish",
-        (Some(_), _) if published && member.shed => "above the high-water mark, kept since the zone may not fall below min_addresses",
+        (Some(_), _) if published && member.shed => {
+            "above the high-water mark, kept since the zone may not fall below min_addresses"
+        }
         (Some(_), _) if published => "its preferred host serves it",
         (Some(_), Some(HostState::Down { .. }) | None) => "its host is down",
         (Some(_), _) if member.quiesced => "an operator quiesced its host",
         (Some(_), _) if !member.healthy => "its host's tests fail",
         (Some(ip), _) if !served.contains(&ip) => "its preferred host does not serve it",
-        (Some(_), _) if member.shed => "its host was above the high-water mark and is not below the low one yet",
+        (Some(_), _) if member.shed => {
+            "its host was above the high-water mark and is not below the low one yet"
+        }
         (Some(_), _) => "it enters with the leader's next look at the zone",
     };
     words.to_owned()
@@ -209,14 +298,24 @@ async fn plan(daemon: &Arc<Daemon>, hypotheses: Vec<Hypothesis>) -> Response {
 }
 
 /// Makes the state and the view what they would be.
-fn suppose(state: &mut State, view: &mut View, hypothesis: &Hypothesis, now: Instant) -> Result<(), Problem> {
+fn suppose(
+    state: &mut State,
+    view: &mut View,
+    hypothesis: &Hypothesis,
+    now: Instant,
+) -> Result<(), Problem> {
     let (Hypothesis::Down { host }
     | Hypothesis::Up { host }
     | Hypothesis::Quiesce { host, .. }
     | Hypothesis::Resume { host, .. }) = hypothesis;
     let Some(known) = state.host_named(host).cloned() else {
         let detail = format!("no host is named {host}");
-        return Err(Problem::new(ProblemKind::NotFound, "no such host", detail, "`rais hosts` lists the hosts"));
+        return Err(Problem::new(
+            ProblemKind::NotFound,
+            "no such host",
+            detail,
+            "`rais hosts` lists the hosts",
+        ));
     };
     let id = known.id;
     let group = |group: &Option<String>| group.clone().map(GroupName);
@@ -225,34 +324,80 @@ fn suppose(state: &mut State, view: &mut View, hypothesis: &Hypothesis, now: Ins
         Hypothesis::Down { .. } => {
             view.forget(id);
             if known.is_up() {
-                let fence = HostCommand::Fence { host: id, incarnation: known.incarnation, silent_ms: 0 };
+                let fence = HostCommand::Fence {
+                    host: id,
+                    incarnation: known.incarnation,
+                    silent_ms: 0,
+                };
                 try_on(state, Command::Host(fence))?;
             }
-            let fence = state.hosts.get(&id).and_then(|host| host.fence()).unwrap_or_default();
+            let fence = state
+                .hosts
+                .get(&id)
+                .and_then(|host| host.fence())
+                .unwrap_or_default();
             let membership = state.membership.index;
-            try_on(state, Command::Host(HostCommand::Down { host: id, fence, membership, fence_ms: 0 }))
+            try_on(
+                state,
+                Command::Host(HostCommand::Down {
+                    host: id,
+                    fence,
+                    membership,
+                    fence_ms: 0,
+                }),
+            )
         }
         Hypothesis::Up { .. } => {
-            let heartbeat = Heartbeat { boot: known.boot, applied: u64::MAX, lease_ok: true, ..Heartbeat::default() };
+            let heartbeat = Heartbeat {
+                boot: known.boot,
+                applied: u64::MAX,
+                lease_ok: true,
+                ..Heartbeat::default()
+            };
             view.suppose(id, heartbeat, now);
             match known.is_up() {
                 true => Ok(()),
-                false => try_on(state, Command::Host(HostCommand::Up { host: id, seen: known.incarnation, boot: known.boot })),
+                false => try_on(
+                    state,
+                    Command::Host(HostCommand::Up {
+                        host: id,
+                        seen: known.incarnation,
+                        boot: known.boot,
+                    }),
+                ),
             }
         }
-        Hypothesis::Quiesce { group: g, .. } => {
-            try_on(state, Command::Group(GroupCommand::Quiesce { host: id, group: group(g), drain: false }))
-        }
-        Hypothesis::Resume { group: g, .. } => {
-            try_on(state, Command::Group(GroupCommand::Resume { host: id, group: group(g) }))
-        }
+        Hypothesis::Quiesce { group: g, .. } => try_on(
+            state,
+            Command::Group(GroupCommand::Quiesce {
+                host: id,
+                group: group(g),
+                drain: false,
+            }),
+        ),
+        Hypothesis::Resume { group: g, .. } => try_on(
+            state,
+            Command::Group(GroupCommand::Resume {
+                host: id,
+                group: group(g),
+            }),
+        ),
     }
 }
 
 fn try_on(state: &mut State, command: Command) -> Result<(), Problem> {
-    let entry = Entry { at: state.at, wall: state.wall, origin: None, commands: vec![command] };
+    let entry = Entry {
+        at: state.at,
+        wall: state.wall,
+        origin: None,
+        commands: vec![command],
+    };
     let index = state.index + 1;
-    match apply(state, index, &entry).outcomes.into_iter().find_map(Result::err) {
+    match apply(state, index, &entry)
+        .outcomes
+        .into_iter()
+        .find_map(Result::err)
+    {
         Some(rejected) => Err(Problem::rejected(&rejected)),
         None => Ok(()),
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use statemachine::{Command, Host, HostCommand, HostId, MemberSpec, PreferredAddress};
 
-use super::wire::{self, Introduction};
 use super::Daemon;
+use super::wire::{self, Introduction};
 use crate::api::Response;
 use crate::config::HostConfig;
 use crate::transport::Kind;
@@ -21,7 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What a configuration says of its host.
 pub fn introduction(config: &HostConfig) -> Introduction {
     let preferred = |member: &crate::config::MemberConfig| -> Vec<PreferredAddress> {
-        let one = |prefix: &crate::config::Prefix| PreferredAddress { ip: prefix.address, prefix_len: prefix.length };
+        let one = |prefix: &crate::config::Prefix| PreferredAddress {
+            ip: prefix.address,
+            prefix_len: prefix.length,
+        };
         member.preferred.iter().map(one).collect()
     };
     let members = config.members.iter();
@@ -29,18 +32,37 @@ pub fn introduction(config: &HostConfig) -> Introduction {
         control: config.control.clone(),
         dns: config.dns.clone(),
         observer: config.observer,
-        members: members.map(|m| MemberSpec { group: m.group.as_str().into(), preferred: preferred(m) }).collect(),
+        members: members
+            .map(|m| MemberSpec {
+                group: m.group.as_str().into(),
+                preferred: preferred(m),
+            })
+            .collect(),
     }
 }
 
 /// The command that takes it over.
 pub fn command(host: HostId, said: Introduction) -> Command {
-    let Introduction { control, dns, observer, members } = said;
-    Command::Host(HostCommand::Configure { host, control, dns, observer, members })
+    let Introduction {
+        control,
+        dns,
+        observer,
+        members,
+    } = said;
+    Command::Host(HostCommand::Configure {
+        host,
+        control,
+        dns,
+        observer,
+        members,
+    })
 }
 
 fn is_taken_over(host: &Host, said: &Introduction) -> bool {
-    host.control == said.control && host.dns == said.dns && host.observer == said.observer && host.members == said.members
+    host.control == said.control
+        && host.dns == said.dns
+        && host.observer == said.observer
+        && host.members == said.members
 }
 
 /// Introduces this host until the log says what its configuration says; ends with the daemon.
@@ -57,7 +79,10 @@ pub async fn introduce(daemon: Arc<Daemon>) {
         if let Err(problem) = tell(&daemon, &said).await
             && complained.as_ref() != Some(&problem)
         {
-            tracing::warn!(problem, "the leader does not take over this host's configuration; tried again");
+            tracing::warn!(
+                problem,
+                "the leader does not take over this host's configuration; tried again"
+            );
             complained = Some(problem);
         }
         tokio::time::sleep(RETRY).await;
@@ -68,9 +93,16 @@ async fn tell(daemon: &Daemon, said: &Introduction) -> Result<(), String> {
     let leader = daemon.raft.view().borrow().leader.map(HostId);
     let response = match leader {
         None => return Ok(()),
-        Some(leader) if leader == daemon.me => daemon.commit(vec![command(daemon.me, said.clone())], "").await,
+        Some(leader) if leader == daemon.me => {
+            daemon
+                .commit(vec![command(daemon.me, said.clone())], "")
+                .await
+        }
         Some(leader) => {
-            let answer = daemon.peers.call(leader, Kind::Query, wire::encode(said), PATIENCE).await;
+            let answer = daemon
+                .peers
+                .call(leader, Kind::Query, wire::encode(said), PATIENCE)
+                .await;
             let answer = answer.map_err(|error| error.to_string())?;
             wire::decode(&answer).ok_or("the leader's answer does not decode")?
         }

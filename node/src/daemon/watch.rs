@@ -21,7 +21,10 @@ pub struct Watch {
 impl Watch {
     /// A watch that posts to `mailbox`.
     pub fn new(mailbox: Mailbox) -> Self {
-        Self { mailbox, undurable: Mutex::default() }
+        Self {
+            mailbox,
+            undurable: Mutex::default(),
+        }
     }
 
     fn post(&self, mark: LogMark) {
@@ -32,7 +35,9 @@ impl Watch {
 fn taken_from(command: &Command) -> Option<HostId> {
     match command {
         Command::Host(
-            HostCommand::Fence { host, .. } | HostCommand::Down { host, .. } | HostCommand::Forget { host },
+            HostCommand::Fence { host, .. }
+            | HostCommand::Down { host, .. }
+            | HostCommand::Forget { host },
         ) => Some(*host),
         _ => None,
     }
@@ -44,18 +49,31 @@ impl LogWatch for Watch {
         if taken_from.is_empty() {
             return;
         }
-        self.undurable.lock().unwrap_or_else(PoisonError::into_inner).insert(index);
-        self.post(LogMark::Appended { index, term, taken_from });
+        self.undurable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(index);
+        self.post(LogMark::Appended {
+            index,
+            term,
+            taken_from,
+        });
     }
 
     fn truncated_after(&self, index: Option<u64>) {
         let after = index.unwrap_or(0);
-        self.undurable.lock().unwrap_or_else(PoisonError::into_inner).split_off(&(after + 1));
+        self.undurable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .split_off(&(after + 1));
         self.post(LogMark::Truncated { after });
     }
 
     fn durable(&self, index: u64) {
-        let mut undurable = self.undurable.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut undurable = self
+            .undurable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if undurable.first().is_some_and(|first| *first <= index) {
             *undurable = undurable.split_off(&(index + 1));
             drop(undurable);

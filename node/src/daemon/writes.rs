@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use statemachine::{
-    AddressCommand, ArrayCommand, Command, GroupCommand, GroupName, HostCommand, HostId, Policy, QuorumLoss, State,
-    TokenCommand,
+    AddressCommand, ArrayCommand, Command, GroupCommand, GroupName, HostCommand, HostId, Policy,
+    QuorumLoss, State, TokenCommand,
 };
 
 use super::Daemon;
@@ -24,7 +24,11 @@ pub async fn write(daemon: &Arc<Daemon>, request: Request) -> Response {
             let changes = changes(&state, &policy);
             let command = Command::Group(GroupCommand::Apply { policy, seen });
             match daemon.commit(vec![command], "").await {
-                Response::Done { index, .. } => Response::GroupApplied { changes, seen, index },
+                Response::Done { index, .. } => Response::GroupApplied {
+                    changes,
+                    seen,
+                    index,
+                },
                 other => other,
             }
         }
@@ -37,18 +41,28 @@ pub async fn write(daemon: &Arc<Daemon>, request: Request) -> Response {
 
 /// What applying `policy` would change, and what of it this release keeps but does not do yet.
 pub fn changes(state: &State, policy: &Policy) -> Vec<String> {
-    let mut changes = policy_diff(state.groups.get(&policy.name).map(|group| &group.policy), policy);
+    let mut changes = policy_diff(
+        state.groups.get(&policy.name).map(|group| &group.policy),
+        policy,
+    );
     let idle = [
         (!policy.tests.is_empty(), "tests"),
         (!policy.loads.is_empty(), "loads"),
         (policy.scripts.is_some(), "scripts"),
         (policy.transfer.is_some(), "transfer"),
         (policy.traps.is_some(), "traps"),
-        (policy.quorum_loss == QuorumLoss::LastResort, "quorum_loss = \"last_resort\""),
+        (
+            policy.quorum_loss == QuorumLoss::LastResort,
+            "quorum_loss = \"last_resort\"",
+        ),
     ];
     if !changes.is_empty() {
         let named = idle.iter().filter(|(asked, _)| *asked);
-        changes.extend(named.map(|(_, what)| format!("! {what}: kept, but this release does not act on it yet")));
+        changes.extend(
+            named.map(|(_, what)| {
+                format!("! {what}: kept, but this release does not act on it yet")
+            }),
+        );
     }
     changes
 }
@@ -57,57 +71,129 @@ fn host_id(state: &State, name: &str) -> Result<HostId, Problem> {
     let found = state.host_named(name).map(|host| host.id);
     found.ok_or_else(|| {
         let detail = format!("no host is named {name}");
-        Problem::new(ProblemKind::NotFound, "no such host", detail, "`rais hosts` lists the hosts")
+        Problem::new(
+            ProblemKind::NotFound,
+            "no such host",
+            detail,
+            "`rais hosts` lists the hosts",
+        )
     })
 }
 
 /// The command that a request stands for, and what to say when it is done.
 fn command(state: &State, request: Request) -> Result<(Command, String), Problem> {
-    let in_group = |group: &Option<String>| group.as_ref().map(|g| format!(" in group {g}")).unwrap_or_default();
+    let in_group = |group: &Option<String>| {
+        group
+            .as_ref()
+            .map(|g| format!(" in group {g}"))
+            .unwrap_or_default()
+    };
     let name = |group: Option<String>| group.map(GroupName);
     Ok(match request {
         Request::Quiesce { host, group, drain } => {
-            let drained = if drain { "; what it holds moves to others as they can take it" } else { "" };
+            let drained = if drain {
+                "; what it holds moves to others as they can take it"
+            } else {
+                ""
+            };
             let words = format!("host {host} is quiesced{}{drained}", in_group(&group));
             let host = host_id(state, &host)?;
-            (Command::Group(GroupCommand::Quiesce { host, group: name(group), drain }), words)
+            (
+                Command::Group(GroupCommand::Quiesce {
+                    host,
+                    group: name(group),
+                    drain,
+                }),
+                words,
+            )
         }
         Request::Resume { host, group } => {
             let words = format!("host {host} takes addresses again{}", in_group(&group));
             let host = host_id(state, &host)?;
-            (Command::Group(GroupCommand::Resume { host, group: name(group) }), words)
+            (
+                Command::Group(GroupCommand::Resume {
+                    host,
+                    group: name(group),
+                }),
+                words,
+            )
         }
         Request::Move { address, to } => {
-            let words = format!("{address} moves to {to} and stays there while {to} can serve it; `rais why {address}` shows how it goes");
-            (Command::Address(AddressCommand::Move { address, to: host_id(state, &to)? }), words)
+            let words = format!(
+                "{address} moves to {to} and stays there while {to} can serve it; `rais why {address}` shows how it goes"
+            );
+            (
+                Command::Address(AddressCommand::Move {
+                    address,
+                    to: host_id(state, &to)?,
+                }),
+                words,
+            )
         }
         Request::GroupDelete { group } => {
-            let words = format!("group {group} is deleted; its addresses go when their holders have let go");
-            (Command::Group(GroupCommand::Delete { group: GroupName(group) }), words)
+            let words = format!(
+                "group {group} is deleted; its addresses go when their holders have let go"
+            );
+            (
+                Command::Group(GroupCommand::Delete {
+                    group: GroupName(group),
+                }),
+                words,
+            )
         }
         Request::Forget { host } => {
-            let words = format!("host {host} is forgotten; its preferred addresses are orphans now");
-            (Command::Host(HostCommand::Forget { host: host_id(state, &host)? }), words)
+            let words =
+                format!("host {host} is forgotten; its preferred addresses are orphans now");
+            (
+                Command::Host(HostCommand::Forget {
+                    host: host_id(state, &host)?,
+                }),
+                words,
+            )
         }
-        Request::TimingApply { timing, seen } => {
-            (Command::Array(ArrayCommand::Retime { timing, seen }), "the timing is changed".to_owned())
+        Request::TimingApply { timing, seen } => (
+            Command::Array(ArrayCommand::Retime { timing, seen }),
+            "the timing is changed".to_owned(),
+        ),
+        _ => {
+            return Err(Problem::new(
+                ProblemKind::Invalid,
+                "not a change",
+                "this request changes nothing",
+                "please report this",
+            ));
         }
-        _ => return Err(Problem::new(ProblemKind::Invalid, "not a change", "this request changes nothing", "please report this")),
     })
 }
 
 async fn token(daemon: &Arc<Daemon>, ttl_s: u64, uses: u32) -> Response {
     let random = match random::bytes::<24>() {
         Ok(random) => random,
-        Err(error) => return refused(Problem::new(ProblemKind::Internal, "no token", error.to_string(), "try again")),
+        Err(error) => {
+            return refused(Problem::new(
+                ProblemKind::Internal,
+                "no token",
+                error.to_string(),
+                "try again",
+            ));
+        }
     };
     let token = JoinToken::draw(daemon.identity.authority().fingerprint(), &random);
     let ttl_ms = ttl_s.saturating_mul(1000);
-    let create = TokenCommand::Create { token: token.id, secret_hash: token.secret.hash().0, ttl_ms, uses };
+    let create = TokenCommand::Create {
+        token: token.id,
+        secret_hash: token.secret.hash().0,
+        ttl_ms,
+        uses,
+    };
     match daemon.commit(vec![Command::Token(create)], "").await {
         Response::Done { .. } => {
             let expires = WallTime(clock::wall_ms().saturating_add(ttl_ms));
-            Response::Token { token: token.reveal(), expires, uses }
+            Response::Token {
+                token: token.reveal(),
+                expires,
+                uses,
+            }
         }
         other => other,
     }
@@ -119,10 +205,18 @@ async fn transfer(daemon: &Arc<Daemon>, state: &State, host: &str) -> Response {
         Err(problem) => return refused(problem),
     };
     match daemon.raft.transfer_leader(id.0).await {
-        Ok(()) => Response::Done { index: None, words: format!("{host} leads") },
+        Ok(()) => Response::Done {
+            index: None,
+            words: format!("{host} leads"),
+        },
         Err(error) => {
             let remedy = "`rais hosts` shows who votes; only a voter in touch can lead";
-            refused(Problem::new(ProblemKind::Conflict, "leadership stays", error.to_string(), remedy))
+            refused(Problem::new(
+                ProblemKind::Conflict,
+                "leadership stays",
+                error.to_string(),
+                remedy,
+            ))
         }
     }
 }

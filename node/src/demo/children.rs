@@ -22,13 +22,27 @@ impl Children {
     /// Starts host `number`'s daemon; its log goes to `rais.log` in its directory.
     pub fn start(&mut self, layout: &Layout, number: u8, config: &Path) -> Result<(), CliError> {
         let name = Layout::name(number);
-        let cannot = |error: std::io::Error| CliError::failed(format!("cannot start {name}: {error}"), "is the disk full?");
+        let cannot = |error: std::io::Error| {
+            CliError::failed(format!("cannot start {name}: {error}"), "is the disk full?")
+        };
         let log_file = layout.host_dir(number).join("rais.log");
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log_file).map_err(cannot)?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log_file)
+            .map_err(cannot)?;
         let mut command = Command::new(std::env::current_exe().map_err(cannot)?);
-        command.arg("node").arg("--config").arg(config).env(STOP_WITH_STDIN, "1");
+        command
+            .arg("node")
+            .arg("--config")
+            .arg(config)
+            .env(STOP_WITH_STDIN, "1");
         // The pipe stays open as long as the demo lives: a daemon never outlives it.
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true);
         // Its own process group: Ctrl-C reaches the demo, which ends the daemons in order.
         command.process_group(0);
         self.0.insert(number, command.spawn().map_err(cannot)?);
@@ -65,7 +79,10 @@ impl Children {
             drop(child.stdin.take());
         }
         for (number, mut child) in std::mem::take(&mut self.0) {
-            if tokio::time::timeout(END_PATIENCE, child.wait()).await.is_err() {
+            if tokio::time::timeout(END_PATIENCE, child.wait())
+                .await
+                .is_err()
+            {
                 eprintln!("{} does not end; killed", Layout::name(number));
                 if let Err(error) = child.kill().await {
                     eprintln!("{} cannot be killed: {error}", Layout::name(number));

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use statemachine::Policy;
 
 use crate::cli::CliError;
-use crate::found::Newcomer;
 use crate::config::{Driver, HostConfig, MemberConfig, Prefix, policy_to_toml};
+use crate::found::Newcomer;
 
 /// From the DNS port to the control port: 5300 gives 7400. So two demos with different DNS ports
 /// share no port.
@@ -42,7 +42,10 @@ impl Layout {
 
     /// Its control address.
     pub fn control(&self, number: u8) -> SocketAddr {
-        let port = self.dns_port.checked_add(CONTROL_ABOVE_DNS).unwrap_or(self.dns_port - CONTROL_ABOVE_DNS);
+        let port = self
+            .dns_port
+            .checked_add(CONTROL_ABOVE_DNS)
+            .unwrap_or(self.dns_port - CONTROL_ABOVE_DNS);
         SocketAddr::new(own(number), port)
     }
 
@@ -58,7 +61,11 @@ impl Layout {
 
     /// The host as it is founded or joins.
     pub fn newcomer(&self, number: u8) -> Newcomer {
-        Newcomer { data_dir: self.host_dir(number), name: Self::name(number), control: vec![self.control(number)] }
+        Newcomer {
+            data_dir: self.host_dir(number),
+            name: Self::name(number),
+            control: vec![self.control(number)],
+        }
     }
 
     /// Writes what `rais node` and `rais group apply` read; files that are there stay as they are.
@@ -66,15 +73,23 @@ impl Layout {
         let dir = self.host_dir(number);
         let mut config = HostConfig::new(Self::name(number), &dir, vec![self.control(number)]);
         config.dns = vec![self.dns(number)];
-        config.driver = Driver::Loopback { http_port: self.http_port };
+        config.driver = Driver::Loopback {
+            http_port: self.http_port,
+        };
         config.members = vec![MemberConfig {
             group: GROUP.to_owned(),
-            preferred: vec![Prefix { address: self.service(number), length: 8 }],
+            preferred: vec![Prefix {
+                address: self.service(number),
+                length: 8,
+            }],
             interface: "lo".to_owned(),
         }];
         let file = dir.join("rais.toml");
         write_new(&file, &config.to_toml())?;
-        write_new(&self.policy_file(), &policy_to_toml(&Policy::new(GROUP, ZONE)))?;
+        write_new(
+            &self.policy_file(),
+            &policy_to_toml(&Policy::new(GROUP, ZONE)),
+        )?;
         Ok(file)
     }
 
@@ -93,6 +108,10 @@ fn write_new(file: &Path, text: &str) -> Result<(), CliError> {
     if file.exists() {
         return Ok(());
     }
-    std::fs::write(file, text)
-        .map_err(|error| CliError::failed(format!("cannot write {}: {error}", file.display()), "choose another --dir"))
+    std::fs::write(file, text).map_err(|error| {
+        CliError::failed(
+            format!("cannot write {}: {error}", file.display()),
+            "choose another --dir",
+        )
+    })
 }

@@ -39,7 +39,12 @@ pub async fn run(real: &Real, args: DemoArgs) -> Result<(), CliError> {
     if let Some(host) = &args.restart {
         return request_restart(real, &dir, host).await;
     }
-    let layout = Layout { dir, hosts: args.hosts, dns_port: args.dns_port, http_port: args.http_port };
+    let layout = Layout {
+        dir,
+        hosts: args.hosts,
+        dns_port: args.dns_port,
+        http_port: args.http_port,
+    };
     let mut children = Children::default();
     let shown = tokio::select! {
         result = show(real, &layout, &mut children, &args) => result,
@@ -48,7 +53,11 @@ pub async fn run(real: &Real, args: DemoArgs) -> Result<(), CliError> {
         }
         () = terminated() => Ok(()),
     };
-    println!("\nending {} daemons; the data stays in {}", args.hosts, layout.dir.display());
+    println!(
+        "\nending {} daemons; the data stays in {}",
+        args.hosts,
+        layout.dir.display()
+    );
     children.end().await;
     shown
 }
@@ -67,12 +76,22 @@ fn directory(wanted: Option<&Path>) -> Result<PathBuf, CliError> {
         Some(dir) => dir.to_owned(),
         None => std::env::temp_dir().join(format!("rais-demo-{}", std::process::id())),
     };
-    let cannot = |error| CliError::failed(format!("cannot use {}: {error}", dir.display()), "choose another --dir");
+    let cannot = |error| {
+        CliError::failed(
+            format!("cannot use {}: {error}", dir.display()),
+            "choose another --dir",
+        )
+    };
     std::fs::create_dir_all(&dir).map_err(cannot)?;
     dir.canonicalize().map_err(cannot)
 }
 
-async fn show(real: &Real, layout: &Layout, children: &mut Children, args: &DemoArgs) -> Result<(), CliError> {
+async fn show(
+    real: &Real,
+    layout: &Layout,
+    children: &mut Children,
+    args: &DemoArgs,
+) -> Result<(), CliError> {
     let screen = Screen::new(layout);
     let end = args.for_seconds.map(Duration::from_secs);
     let run = async {
@@ -90,7 +109,9 @@ async fn show(real: &Real, layout: &Layout, children: &mut Children, args: &Demo
 
 /// Starts every host that the directory holds.
 fn resume(layout: &Layout, children: &mut Children) -> Result<(), CliError> {
-    for number in (1..=layout.hosts).filter(|number| ArrayIdentity::exists(&layout.host_dir(*number))) {
+    for number in
+        (1..=layout.hosts).filter(|number| ArrayIdentity::exists(&layout.host_dir(*number)))
+    {
         let config = layout.write_files(number)?;
         children.start(layout, number, &config)?;
     }
@@ -99,12 +120,26 @@ fn resume(layout: &Layout, children: &mut Children) -> Result<(), CliError> {
 }
 
 /// Does what an operator would: init, token, join, group apply.
-async fn set_up(real: &Real, layout: &Layout, children: &mut Children, args: &DemoArgs) -> Result<(), CliError> {
-    println!("starting {} hosts in {}", layout.hosts, layout.dir.display());
+async fn set_up(
+    real: &Real,
+    layout: &Layout,
+    children: &mut Children,
+    args: &DemoArgs,
+) -> Result<(), CliError> {
+    println!(
+        "starting {} hosts in {}",
+        layout.hosts,
+        layout.dir.display()
+    );
     for number in 1..=layout.hosts {
         create(&layout.host_dir(number))?;
     }
-    let token = found::init(layout.newcomer(1), args.timing.timing(), u32::from(layout.hosts)).await?;
+    let token = found::init(
+        layout.newcomer(1),
+        args.timing.timing(),
+        u32::from(layout.hosts),
+    )
+    .await?;
     let config = layout.write_files(1)?;
     children.start(layout, 1, &config)?;
     answering(real, layout, children, 1).await?;
@@ -118,25 +153,42 @@ async fn set_up(real: &Real, layout: &Layout, children: &mut Children, args: &De
 }
 
 fn create(dir: &Path) -> Result<(), CliError> {
-    std::fs::create_dir_all(dir)
-        .map_err(|error| CliError::failed(format!("cannot make {}: {error}", dir.display()), "choose another --dir"))
+    std::fs::create_dir_all(dir).map_err(|error| {
+        CliError::failed(
+            format!("cannot make {}: {error}", dir.display()),
+            "choose another --dir",
+        )
+    })
 }
 
 async fn apply_group(real: &Real, layout: &Layout) -> Result<(), CliError> {
     let policy = Box::new(load_policy(&layout.policy_file())?);
     let door = real.connect(&layout.host_dir(1)).await?;
-    door.call(Request::GroupApply { policy, seen: None, dry_run: false }).await.map(|_| ())
+    door.call(Request::GroupApply {
+        policy,
+        seen: None,
+        dry_run: false,
+    })
+    .await
+    .map(|_| ())
 }
 
 async fn status(real: &Real, dir: &Path) -> Result<Status, CliError> {
     match real.connect(dir).await?.call(Request::Status).await? {
         Response::Status(status) => Ok(*status),
-        _ => Err(CliError::Protocol { detail: "not a status".into() }),
+        _ => Err(CliError::Protocol {
+            detail: "not a status".into(),
+        }),
     }
 }
 
 /// Waits until a host answers that there is a leader.
-async fn answering(real: &Real, layout: &Layout, children: &mut Children, number: u8) -> Result<(), CliError> {
+async fn answering(
+    real: &Real,
+    layout: &Layout,
+    children: &mut Children,
+    number: u8,
+) -> Result<(), CliError> {
     wait(layout, children, || async {
         let status = status(real, &layout.host_dir(number)).await?;
         Ok(status.leader.is_some())
@@ -148,10 +200,13 @@ async fn answering(real: &Real, layout: &Layout, children: &mut Children, number
 async fn whole(real: &Real, layout: &Layout, children: &mut Children) -> Result<(), CliError> {
     wait(layout, children, || async {
         let status = status(real, &layout.host_dir(1)).await?;
-        let home = |a: &crate::api::AddressStatus| a.state == AddressWord::Online && a.host == a.preferred_host;
+        let home = |a: &crate::api::AddressStatus| {
+            a.state == AddressWord::Online && a.host == a.preferred_host
+        };
         let hosts = usize::from(layout.hosts);
         let done = |group: &crate::api::GroupStatus| {
-            group.published.len() == hosts && group.addresses.iter().filter(|a| home(a)).count() == hosts
+            group.published.len() == hosts
+                && group.addresses.iter().filter(|a| home(a)).count() == hosts
         };
         Ok(status.groups.iter().any(done))
     })
@@ -173,8 +228,14 @@ async fn wait<F: Future<Output = Result<bool, CliError>>>(
             }
             if let Some((number, status)) = children.ended().first() {
                 let log = layout.host_dir(*number).join("rais.log");
-                let what = format!("{} ended while the array started: {status}", Layout::name(*number));
-                return Err(CliError::failed(what, format!("{} says why", log.display())));
+                let what = format!(
+                    "{} ended while the array started: {status}",
+                    Layout::name(*number)
+                );
+                return Err(CliError::failed(
+                    what,
+                    format!("{} says why", log.display()),
+                ));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -182,13 +243,24 @@ async fn wait<F: Future<Output = Result<bool, CliError>>>(
     let waited = tokio::time::timeout(START_PATIENCE, waiting).await;
     waited.unwrap_or_else(|_| {
         let why = last.map(|error| format!(": {error}")).unwrap_or_default();
-        let what = format!("the array is not whole after {} s{why}", START_PATIENCE.as_secs());
-        Err(CliError::failed(what, format!("the logs are in {}/h*/rais.log", layout.dir.display())))
+        let what = format!(
+            "the array is not whole after {} s{why}",
+            START_PATIENCE.as_secs()
+        );
+        Err(CliError::failed(
+            what,
+            format!("the logs are in {}/h*/rais.log", layout.dir.display()),
+        ))
     })
 }
 
 /// Shows the array until somebody ends it; starts hosts that were asked for.
-async fn watch(real: &Real, layout: &Layout, children: &mut Children, mut screen: Screen<'_>) -> Result<(), CliError> {
+async fn watch(
+    real: &Real,
+    layout: &Layout,
+    children: &mut Children,
+    mut screen: Screen<'_>,
+) -> Result<(), CliError> {
     screen.instructions();
     let (mut door, mut looks) = (None, 0u32);
     loop {
@@ -199,7 +271,9 @@ async fn watch(real: &Real, layout: &Layout, children: &mut Children, mut screen
                 layout.dir.display()
             ));
         }
-        let dead: Vec<u8> = (1..=layout.hosts).filter(|number| !children.runs(*number)).collect();
+        let dead: Vec<u8> = (1..=layout.hosts)
+            .filter(|number| !children.runs(*number))
+            .collect();
         for number in dead {
             let request = layout.host_dir(number).join(RESTART_REQUEST);
             if std::fs::remove_file(&request).is_ok() {
@@ -226,7 +300,10 @@ async fn watch(real: &Real, layout: &Layout, children: &mut Children, mut screen
                 screen.draw(&status, &events);
                 door = Some(open);
             }
-            Err(error) => screen.say(&format!("{} does not answer: {error}", Layout::name(number))),
+            Err(error) => screen.say(&format!(
+                "{} does not answer: {error}",
+                Layout::name(number)
+            )),
         }
     }
 }
@@ -238,11 +315,17 @@ async fn look(
     let door = door?;
     let status = match door.call(Request::Status).await? {
         Response::Status(status) => *status,
-        _ => return Err(CliError::Protocol { detail: "not a status".into() }),
+        _ => {
+            return Err(CliError::Protocol {
+                detail: "not a status".into(),
+            });
+        }
     };
     match door.call(Request::Events { since, limit: 50 }).await? {
         Response::Events(events) => Ok((door, status, events)),
-        _ => Err(CliError::Protocol { detail: "not events".into() }),
+        _ => Err(CliError::Protocol {
+            detail: "not events".into(),
+        }),
     }
 }
 
@@ -250,26 +333,38 @@ async fn look(
 async fn request_restart(real: &Real, dir: &Path, host: &str) -> Result<(), CliError> {
     let host_dir = dir.join(host);
     if !ArrayIdentity::exists(&host_dir) {
-        return Err(CliError::failed(format!("{} holds no host {host}", dir.display()), "name the --dir of the demo that runs"));
+        return Err(CliError::failed(
+            format!("{} holds no host {host}", dir.display()),
+            "name the --dir of the demo that runs",
+        ));
     }
     if status(real, &host_dir).await.is_ok() {
         println!("{host} runs already");
         return Ok(());
     }
     let request = host_dir.join(RESTART_REQUEST);
-    let cannot = |error: std::io::Error| CliError::failed(format!("cannot ask for {host}: {error}"), "is --dir right?");
+    let cannot = |error: std::io::Error| {
+        CliError::failed(format!("cannot ask for {host}: {error}"), "is --dir right?")
+    };
     std::fs::write(&request, "").map_err(cannot)?;
     let answered = async {
         while status(real, &host_dir).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    if tokio::time::timeout(START_PATIENCE, answered).await.is_err() {
+    if tokio::time::timeout(START_PATIENCE, answered)
+        .await
+        .is_err()
+    {
         // Taken back, so that a later demo does not start it by surprise.
         let _gone = std::fs::remove_file(&request);
         return Err(CliError::failed(
             format!("{host} was not started"),
-            format!("is a demo running in {}? start one: rais demo --dir {}", dir.display(), dir.display()),
+            format!(
+                "is a demo running in {}? start one: rais demo --dir {}",
+                dir.display(),
+                dir.display()
+            ),
         ));
     }
     println!("{host} runs again");

@@ -27,7 +27,14 @@ impl<'a> Screen<'a> {
     /// The screen of one demo.
     pub fn new(layout: &'a Layout) -> Self {
         let terminal = stdout().is_terminal();
-        Self { layout, terminal, style: Style::of_stdout(), news: Vec::new(), since: None, drawn: String::new() }
+        Self {
+            layout,
+            terminal,
+            style: Style::of_stdout(),
+            news: Vec::new(),
+            since: None,
+            drawn: String::new(),
+        }
     }
 
     /// The log index of the last event shown.
@@ -73,13 +80,21 @@ impl<'a> Screen<'a> {
         }
         if picture != self.drawn {
             // Home, then each line cleared to its end, then everything below.
-            print(&format!("\x1b[H{}\x1b[J", picture.replace('\n', "\x1b[K\n")));
+            print(&format!(
+                "\x1b[H{}\x1b[J",
+                picture.replace('\n', "\x1b[K\n")
+            ));
             self.drawn = picture;
         }
     }
 
     fn guide(&self) -> String {
-        let Layout { dir, dns_port, http_port, .. } = self.layout;
+        let Layout {
+            dir,
+            dns_port,
+            http_port,
+            ..
+        } = self.layout;
         let (dir, zone) = (dir.display(), ZONE);
         format!(
             "An array of {hosts} hosts. In another terminal:\n\

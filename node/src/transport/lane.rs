@@ -282,11 +282,24 @@ impl Keeper {
                 }
                 Err(reason) => {
                     tracing::debug!(host = %self.route.host, lane = ?self.name, "cannot connect: {reason}");
+                    if urgent {
+                        self.complain(&reason);
+                    }
                     self.down(&reason, true);
                     let pause = if urgent { backoff.next() } else { LEAST_PAUSE };
                     self.pause(pause.max(LEAST_PAUSE), &mut addresses).await;
                 }
             }
+        }
+    }
+
+    /// A silent peer is the failure detector's business; one that turns us away is the operator's,
+    /// and is told once.
+    fn complain(&self, reason: &str) {
+        let told =
+            matches!(&*self.state.borrow(), State::Down { reason: old, .. } if **old == *reason);
+        if !told && reason.contains(super::tls::TURNED_AWAY) {
+            tracing::warn!(host = %self.route.host, "cannot connect: {reason}");
         }
     }
 

@@ -148,6 +148,9 @@ pub(super) fn peer_host(certificates: Option<&[CertificateDer<'_>]>) -> Option<(
     }
 }
 
+/// Stands in every reason that is about our own certificate.
+pub(super) const TURNED_AWAY: &str = "it refuses our certificate";
+
 /// Says in our words why a handshake or a first read failed.
 pub(super) fn explain(error: &io::Error) -> String {
     let Some(tls) = error
@@ -179,7 +182,7 @@ pub(super) fn explain(error: &io::Error) -> String {
             }
             AlertDescription::AccessDenied => "it refuses our certificate: not a host of its array",
             AlertDescription::CertificateRevoked => {
-                "it refuses our certificate: this host was forgotten"
+                "it refuses our certificate: this host was forgotten; stop this daemon, and join anew with an empty data dir"
             }
             AlertDescription::CertificateExpired => {
                 "it refuses our certificate: expired; run `rais cert renew` here, and compare the clocks"
