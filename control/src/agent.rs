@@ -121,11 +121,13 @@ impl Agent {
         self.held.retain(|ip, held| {
             !matches!(held.phase, HeldPhase::Failed { .. }) || stands(ip, held.epoch)
         });
+        // While it is fenced it begins nothing: what it reports then is its last word (`Fences`).
+        let up = state.hosts.get(&me).is_some_and(|host| host.is_up());
         for ((ip, epoch), deadline) in wanted {
             let Some(address) = state
                 .addresses
                 .get(&ip)
-                .filter(|_| !self.held.contains_key(&ip))
+                .filter(|_| up && !self.held.contains_key(&ip))
             else {
                 continue;
             };

@@ -165,6 +165,9 @@ pub struct Core {
     proposals: u64,
     samples: BTreeMap<GroupName, Instant>,
     dice: u64,
+    leased: bool,
+    /// Where the log takes something from this host: its lease as it was before.
+    taken: Option<Option<Instant>>,
 }
 
 impl Core {
@@ -200,6 +203,8 @@ impl Core {
             proposals: 0,
             samples: BTreeMap::new(),
             dice,
+            leased: false,
+            taken: None,
         }
     }
 
@@ -208,8 +213,11 @@ impl Core {
         let now = now.max(self.last_step);
         let mut out = Vec::new();
         self.mind_the_gap(now);
+        let before = self.lease_deadline();
         self.take_in(now, event, &mut out);
+        self.mind_the_fence(before);
         self.view.look(&self.state, now);
+        self.mind_the_quorum(now);
         self.work(now, &mut out);
         if now >= self.next_heartbeat {
             self.beat(now, &mut out);
@@ -261,17 +269,33 @@ impl Core {
 
     /// The absolute end of this host's lease; none when it has none.
     ///
-    /// Nor does it have one while its own log takes something from it, appended or applied: it may
-    /// just have learnt of new voters, whose older acknowledgements were given before they had that
-    /// entry, and so before they counted (a joint quorum cut off from the fence).
+    /// It is not renewed while its own log takes something from it: it may just have learnt of new
+    /// voters, whose older acknowledgements were given before they had that entry, and so before they
+    /// counted (a new quorum that had been cut off from the fence).
     #[must_use]
     pub fn lease_deadline(&self) -> Option<Instant> {
-        let up = self.state.hosts.get(&self.me).is_some_and(Host::is_up);
-        if !up || self.promises.takes_from(self.me) {
-            return None;
+        match self.taken {
+            Some(deadline) => deadline,
+            None => self.renewed_deadline(),
         }
+    }
+
+    fn renewed_deadline(&self) -> Option<Instant> {
         let start = self.lease.start(&self.raft.voters)?;
         Some(start.plus_ms(self.state.timing.usable_lease_ms()))
+    }
+
+    /// Notes whether the log, appended or applied, takes something from this host. If so, its lease stays
+    /// as it was `before`.
+    fn mind_the_fence(&mut self, before: Option<Instant>) {
+        let me = self.state.hosts.get(&self.me);
+        if me.is_none_or(Host::is_down) {
+            self.taken = Some(None);
+        } else if self.promises.takes_from(self.me) || !me.is_some_and(Host::is_up) {
+            self.taken = self.taken.or(Some(before));
+        } else {
+            self.taken = None;
+        }
     }
 
     /// Until when this host, as a voter, has promised `host` not to help in taking its addresses; from
@@ -291,6 +315,16 @@ impl Core {
         self.last_step = now;
     }
 
+    /// Leases that were lost with a quorum come back with it, each with its host's next heartbeat: nobody
+    /// is blamed for the time between. This host's own lease tells when the quorum is there.
+    fn mind_the_quorum(&mut self, now: Instant) {
+        let leased = self.has_lease(now);
+        if leased && !self.leased {
+            self.view.restart_leases(now);
+        }
+        self.leased = leased;
+    }
+
     fn take_in(&mut self, now: Instant, event: Event, out: &mut Vec<Output>) {
         match event {
             Event::Woke => {}
@@ -298,8 +332,13 @@ impl Core {
             Event::Applied { state } => self.applied(now, state),
             Event::Raft(status) => {
                 if !status.am_leader || status.term != self.raft.term {
+                    self.view.restart_leases(now);
                     self.fences.clear();
                     self.in_flight = None;
+                }
+                // New voters are asked at once: a lease may hang on them, and so may a restarted host.
+                if status.voters != self.raft.voters {
+                    self.next_heartbeat = now;
                 }
                 self.raft = status;
             }
@@ -347,6 +386,11 @@ impl Core {
         };
         if incarnation(&state) != incarnation(&self.state) {
             self.lease.reset();
+            self.next_heartbeat = now;
+        }
+        // Nothing is believed of a host that has not applied what was taken from it: tell it at once.
+        let taken_at = state.hosts.get(&self.me).map_or(0, |host| host.taken_at);
+        if (self.state.index + 1..=state.index).contains(&taken_at) {
             self.next_heartbeat = now;
         }
         // The leader waits for the holder to have applied a release: tell it at once.

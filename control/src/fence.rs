@@ -61,10 +61,25 @@ impl Scene<'_> {
     /// Silent, or holding addresses that it does not serve: without a lease, or not letting go. The
     /// leader judges itself as it judges others, since Raft may reach it where heartbeats do not. A
     /// host that holds nothing may lack a lease for as long as it likes: it is given nothing.
-    fn suspects(&self, host: HostId) -> bool {
-        let silent = host != self.me && self.view.is_silent(host);
-        let idle = self.view.lacks_lease(host) && self.state.held_by(host).next().is_some();
-        self.state.hosts.contains_key(&host) && (silent || idle || self.stubborn.contains(&host))
+    fn suspects(&self, id: HostId) -> bool {
+        let Some(host) = self.state.hosts.get(&id) else {
+            return false;
+        };
+        let silent = id != self.me && self.view.is_silent(id);
+        let idle =
+            self.view.lacks_lease(id, host.incarnation) && self.state.held_by(id).next().is_some();
+        silent || idle || self.stubborn.contains(&id)
+    }
+
+    /// A fenced host that has applied its fence and holds nothing has said its last word: it begins
+    /// nothing before `Unfence` or `Up`, and an `Unfence` makes the `Down` that this allows refused.
+    /// Nor does a new start of its daemon, which begins nothing before `Up`.
+    fn has_let_go(&self, host: &Host, fence: u64) -> bool {
+        self.view.fresh(host.id).is_some_and(|heartbeat| {
+            heartbeat.boot >= host.boot
+                && heartbeat.applied >= fence
+                && heartbeat.report.is_empty_handed()
+        })
     }
 }
 
@@ -201,7 +216,7 @@ impl Fences {
                 .entry(scene.me)
                 .or_insert(scene.now.plus_us(own + own / 1000));
         }
-        if pending.is_over(scene) {
+        if scene.has_let_go(host, index) || pending.is_over(scene) {
             let fence_ms = scene.now.ms_since(pending.began);
             let membership = scene.state.membership.index;
             moves.commands.push(Command::Host(HostCommand::Down {

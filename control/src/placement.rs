@@ -170,6 +170,8 @@ struct Able {
     claims: bool,
     held: usize,
     utilization: u32,
+    /// Holds the address now; breaks ties where it is asked why the address is where it is.
+    here: bool,
     lot: u64,
 }
 
@@ -182,18 +184,23 @@ impl Able {
         member: &Member,
         dice: u64,
     ) -> Self {
-        let group = state.addresses.get(&ip).map(|address| &address.group);
+        let address = state.addresses.get(&ip);
+        let group = address.map(|address| &address.group);
+        let holder = address.and_then(|address| address.state.host());
         let scale = group
             .and_then(|g| state.groups.get(g))
             .map_or(1000, |g| g.policy.scale);
         Self {
             host,
             spare: member.is_spare(),
-            claims: view
-                .fresh(host)
-                .is_some_and(|h| h.report.of(ip).is_some_and(crate::facts::is_held)),
+            // What the log gave to somebody is not claimed but held.
+            claims: holder.is_none()
+                && view
+                    .fresh(host)
+                    .is_some_and(|h| h.report.of(ip).is_some_and(crate::facts::is_held)),
             held: state.held_by(host).filter(|(held, _)| *held != ip).count(),
             utilization: group.map_or(0, |group| view.utilization(host, group, scale)),
+            here: holder == Some(host),
             lot: lot(dice, ip, host.0),
         }
     }
@@ -221,8 +228,8 @@ fn choose<'a>(
     let any_spare = able.iter().any(|a| a.spare);
     let pool = able.iter().filter(|a| a.spare == any_spare);
     let best = match policy {
-        Placement::Balanced => pool.min_by_key(|a| (a.held, a.utilization, a.lot)),
-        Placement::Random => pool.min_by_key(|a| a.lot),
+        Placement::Balanced => pool.min_by_key(|a| (a.held, a.utilization, !a.here, a.lot)),
+        Placement::Random => pool.min_by_key(|a| (!a.here, a.lot)),
     };
     let reason = match (any_spare, policy) {
         (true, _) => Reason::Spare,

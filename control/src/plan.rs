@@ -221,10 +221,21 @@ fn assign(
     }
     let held_under = address.epoch;
     let placed = place(state, view, now, ip, dice);
-    // A host that has just come up gets its lease with the next heartbeat.
-    let soon = |candidate: &Candidate| {
-        candidate.verdict == Verdict::Leaseless && !view.lacks_lease(candidate.host)
+    // A host that has just come up gets its lease with the next heartbeat: its own address waits for
+    // it, and nobody is told yet that none can serve.
+    let soon = |candidate: &&Candidate| {
+        let host = state.hosts.get(&candidate.host);
+        candidate.verdict == Verdict::Leaseless
+            && host.is_some_and(|host| !view.lacks_lease(host.id, host.incarnation))
     };
+    let home = address.pin.or(address.preferred);
+    let mut awaited = placed.candidates.iter().filter(soon);
+    if awaited
+        .clone()
+        .any(|candidate| Some(candidate.host) == home)
+    {
+        return None;
+    }
     match placed.chosen {
         Some((to, reason)) => Some(Command::Address(AddressCommand::Assign {
             address: ip,
@@ -232,7 +243,7 @@ fn assign(
             held_under,
             reason,
         })),
-        None if address.stranded || placed.candidates.iter().any(soon) => None,
+        None if address.stranded || awaited.next().is_some() => None,
         None => Some(Command::Address(AddressCommand::Strand {
             address: ip,
             held_under,

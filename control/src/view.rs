@@ -122,11 +122,22 @@ impl View {
         self.silent_ms(host).is_some_and(|ms| ms >= self.suspect_ms)
     }
 
-    /// Whether it has said for D that its lease is not valid (lease.md, step 4).
+    /// Whether it has said for D that this incarnation's lease is not valid (lease.md, step 4).
     #[must_use]
-    pub fn lacks_lease(&self, host: HostId) -> bool {
-        let lost_at = self.hosts.get(&host).and_then(|seen| seen.lease_lost_at);
+    pub fn lacks_lease(&self, host: HostId, incarnation: Incarnation) -> bool {
+        let seen = self
+            .hosts
+            .get(&host)
+            .filter(|s| s.incarnation == incarnation);
+        let lost_at = seen.and_then(|seen| seen.lease_lost_at);
         lost_at.is_some_and(|since| self.now.ms_since(since) >= self.suspect_ms)
+    }
+
+    /// Starts anew to count how long each lacks a lease: what was lost with a quorum comes back with it.
+    pub fn restart_leases(&mut self, now: Instant) {
+        for seen in self.hosts.values_mut() {
+            seen.lease_lost_at = seen.lease_lost_at.map(|_| now);
+        }
     }
 
     /// Heard within D, and its lease is fine: the answer to `AskHeard`.
