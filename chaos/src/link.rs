@@ -2,7 +2,7 @@
 //!
 //! Raft's packets go over connections: they are delayed and cut, never lost singly or doubled.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use statemachine::HostId;
 
@@ -34,6 +34,8 @@ pub(crate) struct Links {
     pub(crate) weather: Weather,
     cut: BTreeSet<(HostId, HostId)>,
     deaf: BTreeSet<(HostId, HostId)>,
+    /// When the last packet of each connection arrives.
+    last: BTreeMap<(HostId, HostId), u64>,
 }
 
 impl Links {
@@ -42,6 +44,7 @@ impl Links {
             weather,
             cut: BTreeSet::new(),
             deaf: BTreeSet::new(),
+            last: BTreeMap::new(),
         }
     }
 
@@ -63,6 +66,13 @@ impl Links {
     /// A connection needs both directions.
     pub(crate) fn connects(&self, a: HostId, b: HostId) -> bool {
         a == b || !(self.cut.contains(&(a, b)) || self.cut.contains(&(b, a)))
+    }
+
+    /// When the next packet of a connection arrives, in microseconds from now: never before the last.
+    pub(crate) fn packet(&mut self, rng: &mut Rng, from: HostId, to: HostId, now: u64) -> u64 {
+        let last = self.last.entry((from, to)).or_default();
+        *last = (*last).max(now + rng.between(self.weather.delay_us));
+        *last - now
     }
 
     /// When each copy of a datagram arrives, in microseconds from now; empty when it is lost.

@@ -1,7 +1,9 @@
 //! Puts commands, effects and verdicts into one short line each, for traces and stories.
 
 use control::Verdict;
-use statemachine::{AddressCommand, Command, Effect, Happening, HostCommand, HostId, State};
+use statemachine::{
+    AddressCommand, Command, Effect, GroupCommand, Happening, HostCommand, HostId, State,
+};
 
 /// One effect: its kind, whom it concerns, the rule behind it, its numbers.
 pub(crate) fn say_effect(state: &State, effect: &Effect) -> String {
@@ -13,9 +15,8 @@ pub(crate) fn say_effect(state: &State, effect: &Effect) -> String {
         line += &format!(" {}", state.name_of(host));
     }
     line += &match &effect.what {
-        Happening::Acquire { epoch, .. } | Happening::Assigned { epoch } => {
-            format!(" epoch={epoch}")
-        }
+        Happening::Acquire { epoch, acquire_ms } => format!(" epoch={epoch} took={acquire_ms}ms"),
+        Happening::Assigned { epoch } => format!(" epoch={epoch}"),
         Happening::AcquireFail { error } | Happening::ReleaseFail { error } => {
             format!(" \"{error}\"")
         }
@@ -61,6 +62,15 @@ pub fn say_command(state: &State, command: &Command) -> String {
         Command::Host(HostCommand::Down { host, .. }) => format!("down {}", name(host)),
         Command::Host(HostCommand::Up { host, .. }) => format!("up {}", name(host)),
         Command::Host(HostCommand::Forget { host }) => format!("forget {}", name(host)),
+        Command::Group(GroupCommand::Quiesce { host, drain, .. }) => {
+            format!(
+                "quiesce {}{}",
+                name(host),
+                if *drain { " drain" } else { "" }
+            )
+        }
+        Command::Group(GroupCommand::Resume { host, .. }) => format!("resume {}", name(host)),
+        Command::Group(GroupCommand::Apply { policy, .. }) => format!("policy of {}", policy.name),
         other => format!("{other:?}"),
     }
 }

@@ -8,7 +8,7 @@
 use chaos::Storm;
 
 /// Seeds of a normal run: what a debug build does in some ten seconds.
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 60;
 /// Seeds of a long run.
 const LONG_SEEDS: u64 = 1_000;
 /// Lines of the trace that are shown of a failing seed.

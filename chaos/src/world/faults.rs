@@ -181,6 +181,12 @@ impl World {
         }
     }
 
+    /// How long the voters do without a leader from now on before they have another, in ms.
+    pub fn election_takes(&mut self, ms: u64) {
+        self.setup.election_ms = ms;
+        self.say(&format!("-- elections take {ms} ms"));
+    }
+
     /// An operator asks for something; false when there is no leader to ask.
     pub fn operate(&mut self, commands: Vec<Command>) -> bool {
         let Some(leader) = self.leader() else {

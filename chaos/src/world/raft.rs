@@ -117,7 +117,7 @@ impl World {
 
     fn carry(&mut self, from: HostId, to: HostId, packet: Packet) {
         if self.links.connects(from, to) {
-            let delay = self.rng.between(self.links.weather.delay_us);
+            let delay = self.links.packet(&mut self.rng, from, to, self.now);
             self.arrive(to, delay, Due::Packet { from, packet });
         }
     }
