@@ -97,6 +97,7 @@ fn test_lines(path: &str, code: &str) -> Vec<bool> {
     let is_file = path.starts_with("tests/")
         || path.starts_with("bench/")
         || path.contains("/tests/")
+        || path.contains("/examples/")
         || path.contains("/benches/")
         || path.ends_with("/tests.rs")
         || code.contains("#![cfg(test)]");
