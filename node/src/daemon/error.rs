@@ -60,4 +60,9 @@ pub enum DaemonError {
         "driver \"netlink\" is not in this release; set `driver = \"loopback\"` to try rais on 127.0.0.0/8, or `observer = true` for a host that only votes and serves DNS"
     )]
     NoNetlink,
+    /// The control thread ended by itself.
+    #[error(
+        "the control thread ended; the log says why. Start the daemon again, and please report this"
+    )]
+    ControlEnded,
 }

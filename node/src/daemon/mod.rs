@@ -35,6 +35,7 @@ use dns::{DnsServer, Zones};
 use host::driver::{AddressDriver, Gate};
 use statemachine::{Boot, Command, Entry, HostId, LogTime, State, Timing as StateTiming};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::api::{Problem, ProblemKind, Response};
 use crate::config::{Driver, HostConfig};
@@ -155,7 +156,8 @@ impl Daemon {
     }
 }
 
-/// Runs a daemon until `stop` resolves. `ready` is called once it serves.
+/// Runs a daemon until `stop` resolves. `ready` is called once it listens; what it knew before a restart it
+/// recovers after that, since that takes a quorum and may take long.
 ///
 /// # Errors
 /// [`DaemonError`], which says what to do.
@@ -164,90 +166,79 @@ pub async fn run(
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
 ) -> Result<(), DaemonError> {
+    let Running {
+        daemon,
+        tasks,
+        dns,
+        beating,
+        hands,
+    } = start(config).await?;
+    ready();
+    let mut beating = std::pin::pin!(join(beating, "control"));
+    let ended = tokio::select! {
+        () = stop => None,
+        () = async { recover(&daemon, &dns).await; std::future::pending().await } => None,
+        // Without heartbeats this host is dead to the others: better to end, and be started again.
+        () = &mut beating => Some(DaemonError::ControlEnded),
+    };
+    tracing::info!("stopping");
+    tasks.iter().for_each(JoinHandle::abort);
+    daemon.mailbox.post(Letter::Stop);
+    // The control thread's end closes the driver's queue, whose thread then lets go of every address.
+    if ended.is_none() {
+        beating.await;
+    }
+    join(hands, "driver").await;
+    dns.shutdown().await;
+    daemon.raft.shutdown().await;
+    ended.map_or(Ok(()), Err)
+}
+
+/// A daemon that listens.
+struct Running {
+    daemon: Arc<Daemon>,
+    tasks: Vec<JoinHandle<()>>,
+    dns: DnsServer,
+    beating: std::thread::JoinHandle<()>,
+    hands: std::thread::JoinHandle<()>,
+}
+
+async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let identity = ArrayIdentity::load(&config.data_dir)?;
     if identity.name() != config.name {
-        return Err(DaemonError::Name {
-            config: config.name,
-            identity: identity.name().to_owned(),
-        });
+        let identity = identity.name().to_owned();
+        let config = config.name;
+        return Err(DaemonError::Name { config, identity });
     }
     let (mut pulse, waker) = Pulse::new().map_err(DaemonError::Thread)?;
     let (mailbox, inbox) = mailbox::mailbox(waker);
-    let (zones, journal) = (
-        Arc::new(ArcSwap::from_pointee(Zones::default())),
-        Arc::new(Journal::new()),
-    );
+    let zones = Arc::new(ArcSwap::from_pointee(Zones::default()));
+    let journal = Arc::new(Journal::new());
     let carrier = Arc::new(Carrier::default());
-    let raft = open_raft(
-        &config.data_dir,
-        &identity,
-        &carrier,
-        &mailbox,
-        &zones,
-        &journal,
-    )
-    .await?;
-    pulse
-        .bind(&config.control)
-        .map_err(|(address, source)| DaemonError::Bind { address, source })?;
+    let raft = open_raft(&config, &identity, &carrier, &mailbox, &zones, &journal).await?;
+    let bound = pulse.bind(&config.control);
+    bound.map_err(|(address, source)| DaemonError::Bind { address, source })?;
     write_pid(&config.data_dir)?;
     let boot = Boot(raft.store().next_boot().await?);
-    let (sessions, desk) = (Sessions::new(), Arc::new(Desk::default()));
-    let limits = ServerLimits::default();
-    let handler = Arc::clone(&desk) as Arc<dyn crate::transport::Handler>;
-    let server = Server::bind(
-        &config.control,
-        &identity,
-        boot,
-        Arc::clone(&sessions),
-        handler,
-        limits,
-    )
-    .await?;
-    let runtime = tokio::runtime::Handle::current();
-    let peers = Peers::new(
-        &identity,
-        boot,
-        Arc::clone(&sessions),
-        Timing::default(),
-        runtime.clone(),
-    )?;
-    carrier.connect(Arc::clone(&peers));
+    let links = link(&config, &identity, boot).await?;
+    carrier.connect(Arc::clone(&links.peers));
     let driver = driver(&config)?;
-    let gate = match driver.gate() {
-        Gate::None { reason } => {
-            tracing::warn!(
-                driver = driver.name(),
-                reason,
-                "gate: none; the promise of one holder rests on this daemon alone"
-            );
-            "none"
-        }
-        _ => "nftables",
-    };
-    let interfaces: BTreeMap<String, String> = config
-        .members
-        .iter()
-        .map(|member| (member.group.clone(), member.interface.clone()))
-        .collect();
-    let (actions, hands) =
-        hands::start(driver, interfaces, mailbox.clone()).map_err(DaemonError::Thread)?;
-    let state = raft.state();
+    let gate = gate(driver.as_ref());
+    let started = hands::start(driver, interfaces(&config), mailbox.clone());
+    let (actions, hands) = started.map_err(DaemonError::Thread)?;
+    let (me, state) = (identity.host(), raft.state());
     let at = anchor::recall(raft.store(), state.at).await;
-    let me = identity.host();
     let core = Core::new(me, boot, state, at, random::dice(), clock::now());
     let (proposals, proposed) = mpsc::channel(PROPOSALS);
-    let beating = pulse
-        .start(
-            core,
-            inbox,
-            Outlets {
-                proposals,
-                actions,
-                sessions,
-            },
-        )
-        .map_err(DaemonError::Thread)?;
+    let sessions = links.sessions;
+    let outlets = Outlets {
+        proposals,
+        actions,
+        sessions,
+    };
+    let beating = pulse.start(core, inbox, outlets);
+    let beating = beating.map_err(DaemonError::Thread)?;
+    let runtime = tokio::runtime::Handle::current();
     let dns = DnsServer::bind(&config.dns, Arc::clone(&zones), &runtime)?;
     write_control_addresses(&config.data_dir, &config.control)?;
     let daemon = Arc::new(Daemon {
@@ -255,36 +246,72 @@ pub async fn run(
         config,
         identity,
         raft,
-        peers,
+        peers: links.peers,
         mailbox,
         zones,
         journal,
         gate,
-        server,
+        server: links.server,
     });
-    desk.open(Arc::clone(&daemon));
-    let tasks = start_tasks(&daemon, proposed);
-    let mut stop = std::pin::pin!(stop);
-    // Without a quorum recovery takes for ever: the daemon must end when it is told to all the same.
-    let recovered = tokio::select! {
-        () = recover(&daemon, &dns) => true,
-        () = &mut stop => false,
-    };
-    if recovered {
-        ready();
-        stop.await;
+    links.desk.open(Arc::clone(&daemon));
+    Ok(Running {
+        tasks: start_tasks(&daemon, proposed),
+        daemon,
+        dns,
+        beating,
+        hands,
+    })
+}
+
+/// What reaches other hosts and what they reach.
+struct Links {
+    sessions: Arc<Sessions>,
+    desk: Arc<Desk>,
+    server: Server,
+    peers: Arc<Peers>,
+}
+
+async fn link(
+    config: &HostConfig,
+    identity: &ArrayIdentity,
+    boot: Boot,
+) -> Result<Links, DaemonError> {
+    let (sessions, desk) = (Sessions::new(), Arc::new(Desk::default()));
+    let handler = Arc::clone(&desk) as Arc<dyn crate::transport::Handler>;
+    let (shared, limits) = (Arc::clone(&sessions), ServerLimits::default());
+    let server = Server::bind(&config.control, identity, boot, shared, handler, limits).await?;
+    let runtime = tokio::runtime::Handle::current();
+    let shared = Arc::clone(&sessions);
+    let peers = Peers::new(identity, boot, shared, Timing::default(), runtime)?;
+    Ok(Links {
+        sessions,
+        desk,
+        server,
+        peers,
+    })
+}
+
+/// What guards the addresses, as status says it; loud when nothing does.
+fn gate(driver: &dyn AddressDriver) -> &'static str {
+    match driver.gate() {
+        Gate::None { reason } => {
+            let (driver, words) = (
+                driver.name(),
+                "gate: none; one holder is up to this daemon alone",
+            );
+            tracing::warn!(driver, reason, "{words}");
+            "none"
+        }
+        _ => "nftables",
     }
-    tracing::info!("stopping");
-    for task in tasks {
-        task.abort();
-    }
-    daemon.mailbox.post(Letter::Stop);
-    // The control thread's end closes the driver's queue, whose thread then lets go of every address.
-    join(beating, "control").await;
-    join(hands, "driver").await;
-    dns.shutdown().await;
-    daemon.raft.shutdown().await;
-    Ok(())
+}
+
+/// Where each group's addresses go.
+fn interfaces(config: &HostConfig) -> BTreeMap<String, String> {
+    let members = config.members.iter();
+    members
+        .map(|member| (member.group.clone(), member.interface.clone()))
+        .collect()
 }
 
 /// The process id, for scripts and for `rais demo`; written once the store's lock is held.
@@ -305,7 +332,7 @@ async fn join(thread: std::thread::JoinHandle<()>, name: &'static str) {
 }
 
 async fn open_raft(
-    data_dir: &Path,
+    config: &HostConfig,
     identity: &ArrayIdentity,
     carrier: &Arc<Carrier>,
     mailbox: &Mailbox,
@@ -324,9 +351,9 @@ async fn open_raft(
         box_.state(step.state);
     };
     let options = RaftOptions {
-        data_dir: data_dir.to_owned(),
+        data_dir: config.data_dir.clone(),
         id: identity.host().0,
-        timing: raft_timing(data_dir),
+        timing: raft_timing(&config.data_dir),
         compaction: Compaction::default(),
         transport: Arc::clone(carrier) as Arc<dyn crate::raft::RaftTransport>,
         log_watch: Arc::new(Watch::new(mailbox.clone())),
@@ -369,10 +396,7 @@ fn driver(config: &HostConfig) -> Result<Box<dyn AddressDriver>, DaemonError> {
     }
 }
 
-fn start_tasks(
-    daemon: &Arc<Daemon>,
-    proposed: mpsc::Receiver<Proposal>,
-) -> Vec<tokio::task::JoinHandle<()>> {
+fn start_tasks(daemon: &Arc<Daemon>, proposed: mpsc::Receiver<Proposal>) -> Vec<JoinHandle<()>> {
     vec![
         tokio::spawn(propose_all(Arc::clone(daemon), proposed)),
         tokio::spawn(tell_standing(Arc::clone(daemon))),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use control::{Core, Heartbeat, Instant, View};
 use statemachine::{
-    Command, Entry, GroupCommand, GroupName, HostCommand, HostId, HostState, State, apply,
+    Command, Entry, GroupCommand, GroupName, Host, HostCommand, HostId, HostState, State, apply,
     truly_served,
 };
 
@@ -309,77 +309,89 @@ fn suppose(
     | Hypothesis::Quiesce { host, .. }
     | Hypothesis::Resume { host, .. }) = hypothesis;
     let Some(known) = state.host_named(host).cloned() else {
-        let detail = format!("no host is named {host}");
+        let (detail, remedy) = (
+            format!("no host is named {host}"),
+            "`rais hosts` lists the hosts",
+        );
         return Err(Problem::new(
             ProblemKind::NotFound,
             "no such host",
             detail,
-            "`rais hosts` lists the hosts",
+            remedy,
         ));
     };
-    let id = known.id;
-    let group = |group: &Option<String>| group.clone().map(GroupName);
+    let (host, named) = (known.id, |group: &Option<String>| {
+        group.clone().map(GroupName)
+    });
     match hypothesis {
-        Hypothesis::Down { .. } if known.is_down() => Ok(()),
-        Hypothesis::Down { .. } => {
-            view.forget(id);
-            if known.is_up() {
-                let fence = HostCommand::Fence {
-                    host: id,
-                    incarnation: known.incarnation,
-                    silent_ms: 0,
-                };
-                try_on(state, Command::Host(fence))?;
-            }
-            let fence = state
-                .hosts
-                .get(&id)
-                .and_then(|host| host.fence())
-                .unwrap_or_default();
-            let membership = state.membership.index;
+        Hypothesis::Down { .. } => suppose_down(state, view, &known),
+        Hypothesis::Up { .. } => suppose_up(state, view, &known, now),
+        Hypothesis::Quiesce { group, .. } => {
+            let (group, drain) = (named(group), false);
             try_on(
                 state,
-                Command::Host(HostCommand::Down {
-                    host: id,
-                    fence,
-                    membership,
-                    fence_ms: 0,
-                }),
+                Command::Group(GroupCommand::Quiesce { host, group, drain }),
             )
         }
-        Hypothesis::Up { .. } => {
-            let heartbeat = Heartbeat {
-                boot: known.boot,
-                applied: u64::MAX,
-                lease_ok: true,
-                ..Heartbeat::default()
-            };
-            view.suppose(id, heartbeat, now);
-            match known.is_up() {
-                true => Ok(()),
-                false => try_on(
-                    state,
-                    Command::Host(HostCommand::Up {
-                        host: id,
-                        seen: known.incarnation,
-                        boot: known.boot,
-                    }),
-                ),
-            }
+        Hypothesis::Resume { group, .. } => {
+            let group = named(group);
+            try_on(state, Command::Group(GroupCommand::Resume { host, group }))
         }
-        Hypothesis::Quiesce { group: g, .. } => try_on(
+    }
+}
+
+fn suppose_down(state: &mut State, view: &mut View, known: &Host) -> Result<(), Problem> {
+    let (host, incarnation) = (known.id, known.incarnation);
+    view.forget(host);
+    if known.is_down() {
+        return Ok(());
+    }
+    if known.is_up() {
+        let fence = HostCommand::Fence {
+            host,
+            incarnation,
+            silent_ms: 0,
+        };
+        try_on(state, Command::Host(fence))?;
+    }
+    let fence = state
+        .hosts
+        .get(&host)
+        .and_then(Host::fence)
+        .unwrap_or_default();
+    let membership = state.membership.index;
+    let down = HostCommand::Down {
+        host,
+        fence,
+        membership,
+        fence_ms: 0,
+    };
+    try_on(state, Command::Host(down))
+}
+
+fn suppose_up(
+    state: &mut State,
+    view: &mut View,
+    known: &Host,
+    now: Instant,
+) -> Result<(), Problem> {
+    let (host, boot) = (known.id, known.boot);
+    let (applied, lease_ok) = (u64::MAX, true);
+    let heartbeat = Heartbeat {
+        boot,
+        applied,
+        lease_ok,
+        ..Heartbeat::default()
+    };
+    view.suppose(host, heartbeat, now);
+    match known.is_up() {
+        true => Ok(()),
+        false => try_on(
             state,
-            Command::Group(GroupCommand::Quiesce {
-                host: id,
-                group: group(g),
-                drain: false,
-            }),
-        ),
-        Hypothesis::Resume { group: g, .. } => try_on(
-            state,
-            Command::Group(GroupCommand::Resume {
-                host: id,
-                group: group(g),
+            Command::Host(HostCommand::Up {
+                host,
+                seen: known.incarnation,
+                boot,
             }),
         ),
     }

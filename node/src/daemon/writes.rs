@@ -82,51 +82,31 @@ fn host_id(state: &State, name: &str) -> Result<HostId, Problem> {
 
 /// The command that a request stands for, and what to say when it is done.
 fn command(state: &State, request: Request) -> Result<(Command, String), Problem> {
-    let in_group = |group: &Option<String>| {
-        group
-            .as_ref()
-            .map(|g| format!(" in group {g}"))
-            .unwrap_or_default()
-    };
-    let name = |group: Option<String>| group.map(GroupName);
     Ok(match request {
         Request::Quiesce { host, group, drain } => {
-            let drained = if drain {
-                "; what it holds moves to others as they can take it"
-            } else {
-                ""
+            let drained = match drain {
+                true => "; what it holds moves to others as they can take it",
+                false => "",
             };
             let words = format!("host {host} is quiesced{}{drained}", in_group(&group));
-            let host = host_id(state, &host)?;
+            let (host, group) = (host_id(state, &host)?, group.map(GroupName));
             (
-                Command::Group(GroupCommand::Quiesce {
-                    host,
-                    group: name(group),
-                    drain,
-                }),
+                Command::Group(GroupCommand::Quiesce { host, group, drain }),
                 words,
             )
         }
         Request::Resume { host, group } => {
             let words = format!("host {host} takes addresses again{}", in_group(&group));
-            let host = host_id(state, &host)?;
-            (
-                Command::Group(GroupCommand::Resume {
-                    host,
-                    group: name(group),
-                }),
-                words,
-            )
+            let (host, group) = (host_id(state, &host)?, group.map(GroupName));
+            (Command::Group(GroupCommand::Resume { host, group }), words)
         }
         Request::Move { address, to } => {
             let words = format!(
-                "{address} moves to {to} and stays there while {to} can serve it; `rais why {address}` shows how it goes"
+                "{address} moves to {to} and stays while {to} can serve it; `rais why {address}` shows how it goes"
             );
+            let to = host_id(state, &to)?;
             (
-                Command::Address(AddressCommand::Move {
-                    address,
-                    to: host_id(state, &to)?,
-                }),
+                Command::Address(AddressCommand::Move { address, to }),
                 words,
             )
         }
@@ -134,36 +114,36 @@ fn command(state: &State, request: Request) -> Result<(Command, String), Problem
             let words = format!(
                 "group {group} is deleted; its addresses go when their holders have let go"
             );
-            (
-                Command::Group(GroupCommand::Delete {
-                    group: GroupName(group),
-                }),
-                words,
-            )
+            let group = GroupName(group);
+            (Command::Group(GroupCommand::Delete { group }), words)
         }
         Request::Forget { host } => {
             let words =
                 format!("host {host} is forgotten; its preferred addresses are orphans now");
-            (
-                Command::Host(HostCommand::Forget {
-                    host: host_id(state, &host)?,
-                }),
-                words,
-            )
+            let host = host_id(state, &host)?;
+            (Command::Host(HostCommand::Forget { host }), words)
         }
-        Request::TimingApply { timing, seen } => (
-            Command::Array(ArrayCommand::Retime { timing, seen }),
-            "the timing is changed".to_owned(),
-        ),
+        Request::TimingApply { timing, seen } => {
+            let retime = ArrayCommand::Retime { timing, seen };
+            (Command::Array(retime), "the timing is changed".to_owned())
+        }
         _ => {
+            let detail = "this request changes nothing";
             return Err(Problem::new(
                 ProblemKind::Invalid,
                 "not a change",
-                "this request changes nothing",
+                detail,
                 "please report this",
             ));
         }
     })
+}
+
+fn in_group(group: &Option<String>) -> String {
+    group
+        .as_ref()
+        .map(|group| format!(" in group {group}"))
+        .unwrap_or_default()
 }
 
 async fn token(daemon: &Arc<Daemon>, ttl_s: u64, uses: u32) -> Response {
