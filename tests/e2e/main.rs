@@ -1,1 +1,24 @@
-//! e2e.
+//! End to end: the real binary, only through its public doors (command line, DNS, HTTP, control port,
+//! signals, files of the data directory).
+//!
+//! Each array has ports and a directory of its own; `array.rs` says how. Build `rais` first:
+//! `cargo build -p rais` (`tests/run` does).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+
+mod array;
+mod ask;
+mod crash;
+mod group;
+mod intruder;
+mod json;
+mod life;
+mod operator;
+mod orphan;
+mod refuse;
+mod why;
