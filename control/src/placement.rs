@@ -154,12 +154,15 @@ pub(crate) fn hindrance(
         () if !host.is_up() => Some(Verdict::Fencing),
         () if host.observer => Some(Verdict::Observer),
         () if view.fresh(id).is_none() => Some(Verdict::Silent),
-        () if !view.is_well(id) => Some(Verdict::Leaseless),
         () if member.quiesced => Some(Verdict::Quiesced),
         () if !member.healthy => Some(Verdict::Unhealthy),
-        () => backoff.map(|backoff| Verdict::Backoff {
-            until: backoff.until,
-        }),
+        () => match backoff {
+            Some(backoff) => Some(Verdict::Backoff {
+                until: backoff.until,
+            }),
+            // The last, since it passes by itself: who has only this against it is waited for.
+            None => (!view.is_well(id)).then_some(Verdict::Leaseless),
+        },
     }
 }
 
