@@ -314,7 +314,8 @@ impl Array {
         self.demo = Some(demo);
     }
 
-    fn is_whole(&self, asked: u8) -> bool {
+    /// Whether host `asked` knows the array to be whole.
+    pub fn is_whole(&self, asked: u8) -> bool {
         let Some(status) = self.try_json(asked, &["status"]) else {
             return false;
         };
