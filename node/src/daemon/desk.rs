@@ -6,12 +6,13 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use statemachine::HostId;
 use tokio::sync::mpsc;
 
 use super::wire::{self, Introduction, JoinAnswer, JoinRequest};
 use super::{Daemon, admit, queries, register, writes};
 use crate::api::{Problem, ProblemKind, Request, Response};
-use crate::transport::{BoxFuture, Caller, Handler, HandlerError, Kind};
+use crate::transport::{BoxFuture, Caller, Handler, HandlerError, Kind, TransportError};
 
 /// How long to wait for a leader before saying that there is none: an election and then some.
 const LEADER_PATIENCE: Duration = Duration::from_secs(3);
@@ -46,6 +47,9 @@ impl Handler for Desk {
     ) -> BoxFuture<'_, Result<Vec<u8>, HandlerError>> {
         Box::pin(async move {
             let daemon = self.daemon()?;
+            if let Caller::Host(from) = caller {
+                daemon.refuse_forgotten(from)?;
+            }
             match (caller, kind) {
                 (Caller::Host(from), Kind::Raft { .. }) => {
                     let answer = daemon.raft.handle_rpc(from.0, &body).await;
@@ -71,11 +75,14 @@ impl Handler for Desk {
 
     fn stream(
         &self,
-        _: Caller,
+        caller: Caller,
         body: Vec<u8>,
     ) -> BoxFuture<'_, Result<mpsc::Receiver<Result<Vec<u8>, HandlerError>>, HandlerError>> {
         Box::pin(async move {
             let daemon = Arc::clone(self.daemon()?);
+            if let Caller::Host(from) = caller {
+                daemon.refuse_forgotten(from)?;
+            }
             let Request::FollowEvents { since } = decode(&body)? else {
                 return Err(HandlerError::BadRequest(
                     "only events can be followed".into(),
@@ -142,29 +149,23 @@ async fn follow(
     }
 }
 
-async fn answer(daemon: &Arc<Daemon>, request: Request, forwarded: bool) -> Response {
+/// Answers a request: the one door of the daemon. A `forwarded` one is not forwarded again.
+pub async fn answer(daemon: &Arc<Daemon>, request: Request, forwarded: bool) -> Response {
     if !request.needs_leader() {
         return queries::answer(daemon, request).await;
     }
-    let Some(leader) = daemon.leader(LEADER_PATIENCE).await else {
-        return refused(Problem::no_leader());
+    let patience = if forwarded {
+        Duration::ZERO
+    } else {
+        LEADER_PATIENCE
     };
-    if leader == daemon.me {
-        return match request.is_write() {
+    match ask_leader(daemon, Kind::Client, wire::encode(&request), patience).await {
+        Asked::Myself => match request.is_write() {
             true => writes::write(daemon, request).await,
             false => queries::explain(daemon, request).await,
-        };
-    }
-    if forwarded {
-        return refused(Problem::no_leader());
-    }
-    let body = wire::encode(&request);
-    match daemon
-        .peers
-        .call(leader, Kind::Client, body, FORWARD_PATIENCE)
-        .await
-    {
-        Ok(answer) => wire::decode(&answer).unwrap_or_else(|| {
+        },
+        Asked::Nobody => refused(Problem::no_leader()),
+        Asked::Answered(Ok(answer)) => wire::decode(&answer).unwrap_or_else(|| {
             let detail = "the leader's answer does not decode";
             refused(Problem::new(
                 ProblemKind::Internal,
@@ -173,12 +174,60 @@ async fn answer(daemon: &Arc<Daemon>, request: Request, forwarded: bool) -> Resp
                 "run the same version on all hosts",
             ))
         }),
-        Err(error) => refused(Problem::new(
+        Asked::Answered(Err(error)) => refused(Problem::new(
             ProblemKind::NoLeader,
             "the leader does not answer",
             error.to_string(),
-            "`rais status` shows the leader; the request may have been carried out",
+            match error.was_not_sent() {
+                true => "`rais status` shows the hosts; try again once a leader is there",
+                false => "`rais status` shows the leader; the request may have been carried out",
+            },
         )),
+    }
+}
+
+/// What became of a request for the leader.
+enum Asked {
+    /// This host leads.
+    Myself,
+    /// There is no leader.
+    Nobody,
+    /// What the leader said, or why it could not be asked.
+    Answered(Result<Vec<u8>, TransportError>),
+}
+
+/// Asks the leader. The one that was known last may be dead and its successor not elected yet: what surely
+/// did not reach it is sent to the next one, waiting for that at most `patience`. With none, nothing is
+/// forwarded.
+async fn ask_leader(daemon: &Arc<Daemon>, kind: Kind, body: Vec<u8>, patience: Duration) -> Asked {
+    let mut over = std::pin::pin!(tokio::time::sleep(patience));
+    let mut view = daemon.raft.view();
+    let Some(mut leader) = daemon.leader(LEADER_PATIENCE).await else {
+        return Asked::Nobody;
+    };
+    loop {
+        if leader == daemon.me {
+            return Asked::Myself;
+        }
+        if patience.is_zero() {
+            return Asked::Nobody;
+        }
+        let call = daemon
+            .peers
+            .call(leader, kind, body.clone(), FORWARD_PATIENCE);
+        let answered = call.await;
+        if !answered.as_ref().is_err_and(TransportError::was_not_sent) {
+            return Asked::Answered(answered);
+        }
+        let another = view.wait_for(|view| view.leader.is_some_and(|id| id != leader.0));
+        let next = tokio::select! {
+            next = another => next.ok().and_then(|view| view.leader),
+            () = &mut over => None,
+        };
+        let Some(next) = next else {
+            return Asked::Answered(answered);
+        };
+        leader = HostId(next);
     }
 }
 
@@ -193,19 +242,14 @@ async fn join(
     body: &[u8],
 ) -> Result<JoinAnswer, HandlerError> {
     let request: JoinRequest = decode(body)?;
-    let Some(leader) = daemon.leader(LEADER_PATIENCE).await else {
-        return Ok(JoinAnswer::Refused(Problem::no_leader()));
+    let patience = match caller {
+        Caller::Joiner => LEADER_PATIENCE,
+        Caller::Host(_) => Duration::ZERO,
     };
-    if leader == daemon.me {
-        return Ok(admit::admit(daemon, request).await);
+    match ask_leader(daemon, Kind::Join, body.to_vec(), patience).await {
+        Asked::Myself => Ok(admit::admit(daemon, request).await),
+        Asked::Nobody => Ok(JoinAnswer::Refused(Problem::no_leader())),
+        Asked::Answered(Ok(answer)) => decode(&answer),
+        Asked::Answered(Err(error)) => Err(HandlerError::NotReady(error.to_string())),
     }
-    if caller != Caller::Joiner {
-        return Ok(JoinAnswer::Refused(Problem::no_leader()));
-    }
-    let forwarded = daemon
-        .peers
-        .call(leader, Kind::Join, body.to_vec(), FORWARD_PATIENCE)
-        .await;
-    let answer = forwarded.map_err(|error| HandlerError::NotReady(error.to_string()))?;
-    decode(&answer)
 }

@@ -41,7 +41,9 @@ use crate::api::{Problem, ProblemKind, Response};
 use crate::config::{Driver, HostConfig};
 use crate::pki::ArrayIdentity;
 use crate::raft::{Compaction, ProposeError, Raft, RaftOptions, RaftTiming, RaftView, Step};
-use crate::transport::{Peers, Server, ServerLimits, Sessions, Timing, write_control_addresses};
+use crate::transport::{
+    HandlerError, Peers, Server, ServerLimits, Sessions, Timing, write_control_addresses,
+};
 use crate::{clock, random};
 
 pub use carrier::Carrier;
@@ -136,6 +138,23 @@ impl Daemon {
                 commands,
             })
             .await
+    }
+
+    /// Refuses a host that was forgotten. Its certificate is still good, and after a restart nobody here
+    /// remembers the day; but its id is the index of its join, so a state that is newer than that
+    /// and does not know it is proof.
+    fn refuse_forgotten(&self, from: HostId) -> Result<(), HandlerError> {
+        let state = self.raft.state();
+        let known = state.hosts.contains_key(&from) || from.0 > state.index;
+        if known || state.array.is_none() {
+            return Ok(());
+        }
+        if !self.raft.view().borrow().nodes.contains_key(&from.0) {
+            self.server.close_host(from);
+        }
+        Err(HandlerError::Denied(
+            "this host was forgotten; let it join again with an empty data directory".into(),
+        ))
     }
 
     /// Follows where the hosts are, and who was forgotten.
