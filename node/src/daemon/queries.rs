@@ -120,7 +120,8 @@ async fn status(daemon: &Arc<Daemon>) -> Response {
     live.leader = raft.leader.map(HostId);
     live.quorum = match raft.am_leader {
         true => daemon.quorum_age().is_some_and(|age| age < QUORUM_PATIENCE),
-        false => raft.leader.is_some(),
+        // Raft remembers its last leader for as long as it hears of no other one.
+        false => raft.leader.is_some() && live.quorum,
     };
     let gate = Some(daemon.gate.to_owned());
     live.hosts.entry(daemon.me).or_default().gate = gate;
@@ -167,9 +168,21 @@ fn live(core: &Core, now: Instant) -> (Arc<State>, Live) {
         Live {
             hosts,
             now: core.log_time(now),
+            quorum: hears_quorum(core, now),
             ..Live::default()
         },
     )
+}
+
+/// Whether this host is in touch with a quorum: it has a lease from one, or hears one.
+fn hears_quorum(core: &Core, now: Instant) -> bool {
+    let patience = QUORUM_PATIENCE.as_micros();
+    let recent = |id: &HostId| {
+        let seen = core.view().of(*id).filter(|seen| seen.last.is_some());
+        seen.is_some_and(|seen| u128::from(now.us_since(seen.heard_at)) < patience)
+    };
+    let heard = core.state().hosts.keys().copied().filter(recent).collect();
+    core.lease_deadline().is_some_and(|deadline| deadline > now) || core.raft().is_quorum(&heard)
 }
 
 async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
