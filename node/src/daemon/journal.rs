@@ -35,15 +35,17 @@ impl Journal {
 
     /// Takes in what a step of the state machine made happen.
     pub fn take_in(&self, step: &Step) {
+        // Kept before it is told, all under one lock: a follower that reads the ring first misses none.
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in &step.entries {
             for effect in &entry.applied.effects {
                 let record = EventRecord::of(effect, entry.applied.index, entry.wall, &step.state);
+                keep(&mut ring, record.clone());
                 if !step.replay {
                     log(&effect.what, &record);
                     // Nobody follows: fine.
-                    let _followed = self.followers.send(record.clone());
+                    let _followed = self.followers.send(record);
                 }
-                self.keep(record);
             }
             for refused in entry
                 .applied
@@ -54,17 +56,10 @@ impl Journal {
                 tracing::debug!(index = entry.applied.index, %refused, "command refused");
             }
         }
+        drop(ring);
         if !step.replay {
             watch_over(&step.state);
         }
-    }
-
-    fn keep(&self, record: EventRecord) {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        if ring.len() == KEPT {
-            ring.pop_front();
-        }
-        ring.push_back(record);
     }
 
     /// Events after log index `since`, the oldest first; without it, the newest `limit`.
@@ -89,6 +84,13 @@ impl Journal {
     pub fn follow(&self) -> broadcast::Receiver<EventRecord> {
         self.followers.subscribe()
     }
+}
+
+fn keep(ring: &mut VecDeque<EventRecord>, record: EventRecord) {
+    if ring.len() == KEPT {
+        ring.pop_front();
+    }
+    ring.push_back(record);
 }
 
 /// One line for each event, at the level of who must act (docs/errors-and-logs.md).
