@@ -7,13 +7,13 @@ use statemachine::{Command, Host, HostCommand, HostId, MemberSpec, PreferredAddr
 
 use super::Daemon;
 use super::wire::{self, Introduction};
-use crate::api::Response;
+use crate::api::{ProblemKind, Response};
 use crate::config::HostConfig;
 use crate::transport::Kind;
 
 /// How often to look while the log does not say it yet.
 const RETRY: Duration = Duration::from_millis(200);
-/// How often to look once it does: the log may be changed by a restore.
+/// How often to look once it does, since a restore may change the log, and after a refusal.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long one try may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -76,7 +76,9 @@ pub async fn introduce(daemon: Arc<Daemon>) {
             tokio::time::sleep(if known.is_none() { RETRY } else { LOOK_EVERY }).await;
             continue;
         }
-        if let Err(problem) = tell(&daemon, &said).await
+        let told = tell(&daemon, &said).await;
+        let refused = matches!(told, Err(Untold::Refused(_)));
+        if let Err(Untold::Refused(problem) | Untold::Unreached(problem)) = told
             && complained.as_ref() != Some(&problem)
         {
             tracing::warn!(
@@ -85,11 +87,20 @@ pub async fn introduce(daemon: Arc<Daemon>) {
             );
             complained = Some(problem);
         }
-        tokio::time::sleep(RETRY).await;
+        // Each refusal is an entry of the log.
+        tokio::time::sleep(if refused { LOOK_EVERY } else { RETRY }).await;
     }
 }
 
-async fn tell(daemon: &Daemon, said: &Introduction) -> Result<(), String> {
+/// Why the log does not say it.
+enum Untold {
+    /// The leader took it to the log, and it was refused there.
+    Refused(String),
+    /// It did not get that far.
+    Unreached(String),
+}
+
+async fn tell(daemon: &Daemon, said: &Introduction) -> Result<(), Untold> {
     let leader = daemon.raft.view().borrow().leader.map(HostId);
     let response = match leader {
         None => return Ok(()),
@@ -103,12 +114,18 @@ async fn tell(daemon: &Daemon, said: &Introduction) -> Result<(), String> {
                 .peers
                 .call(leader, Kind::Query, wire::encode(said), PATIENCE)
                 .await;
-            let answer = answer.map_err(|error| error.to_string())?;
-            wire::decode(&answer).ok_or("the leader's answer does not decode")?
+            let answer = answer.map_err(|error| Untold::Unreached(error.to_string()))?;
+            let undecoded = || Untold::Unreached("the leader's answer does not decode".into());
+            wire::decode(&answer).ok_or_else(undecoded)?
         }
     };
     match response {
-        Response::Refused { problem } => Err(problem.to_string()),
+        Response::Refused { problem } => match problem.kind {
+            ProblemKind::NoLeader | ProblemKind::NoQuorum | ProblemKind::Internal => {
+                Err(Untold::Unreached(problem.to_string()))
+            }
+            _ => Err(Untold::Refused(problem.to_string())),
+        },
         _ => Ok(()),
     }
 }
