@@ -41,10 +41,10 @@ pub async fn write(daemon: &Arc<Daemon>, request: Request) -> Response {
 
 /// What applying `policy` would change, and what of it this release keeps but does not do yet.
 pub fn changes(state: &State, policy: &Policy) -> Vec<String> {
-    let mut changes = policy_diff(
-        state.groups.get(&policy.name).map(|group| &group.policy),
-        policy,
-    );
+    // One that is being deleted is as good as gone: to apply it is a change, which is refused until then.
+    let current = state.groups.get(&policy.name);
+    let current = current.filter(|group| !group.deleting);
+    let mut changes = policy_diff(current.map(|group| &group.policy), policy);
     let idle = [
         (!policy.tests.is_empty(), "tests"),
         (!policy.loads.is_empty(), "loads"),
