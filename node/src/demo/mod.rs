@@ -35,10 +35,10 @@ const RESTART_REQUEST: &str = "restart";
 /// # Errors
 /// [`CliError`] with the remedy; every daemon has ended then.
 pub async fn run(real: &Real, args: DemoArgs) -> Result<(), CliError> {
-    let dir = directory(args.dir.as_deref())?;
-    if let Some(host) = &args.restart {
-        return request_restart(real, &dir, host).await;
+    if let (Some(host), Some(dir)) = (&args.restart, &args.dir) {
+        return request_restart(real, dir, host).await;
     }
+    let dir = directory(args.dir.as_deref())?;
     let layout = Layout {
         dir,
         hosts: args.hosts,
