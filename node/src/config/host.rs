@@ -27,6 +27,8 @@ pub struct HostConfig {
     pub control: Vec<SocketAddr>,
     /// Where the HTTPS API, the dashboard and the metrics listen.
     pub admin: SocketAddr,
+    /// Local users may look at the dashboard and read the API without a certificate.
+    pub admin_open_on_loopback: bool,
     /// Where the DNS server listens, UDP and TCP; empty: this host serves no DNS.
     pub dns: Vec<SocketAddr>,
     /// Votes and serves DNS but never holds a service address.
@@ -130,6 +132,7 @@ impl HostConfig {
             data_dir: data_dir.into(),
             control,
             admin: DEFAULT_ADMIN,
+            admin_open_on_loopback: false,
             dns: Vec::new(),
             observer: false,
             members: Vec::new(),
@@ -164,6 +167,9 @@ impl HostConfig {
         }
         let _ = writeln!(out, "\n[control]\nlisten = {}", quote_all(&self.control));
         let _ = writeln!(out, "\n[admin]\nlisten = \"{}\"", self.admin);
+        if self.admin_open_on_loopback {
+            let _ = writeln!(out, "open_on_loopback = true");
+        }
         let _ = writeln!(out, "\n[dns]\nlisten = {}", quote_all(&self.dns));
         if let Driver::Loopback { http_port } = self.driver {
             let _ = writeln!(out, "\n[loopback]\nhttp_port = {http_port}");

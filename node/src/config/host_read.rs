@@ -30,6 +30,7 @@ pub(crate) const ROOT: [&str; 10] = [
     "name", "data_dir", "control", "admin", "dns", "observer", "member", "driver", "loopback",
     "log",
 ];
+const ADMIN: [&str; 2] = ["listen", "open_on_loopback"];
 const MEMBER: [&str; 3] = ["group", "preferred", "interface"];
 /// Most control addresses of a host; each is tried and heartbeats go to all.
 const MAX_CONTROL: usize = 8;
@@ -44,7 +45,7 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Ho
     let mut used = Ports::default();
     let control = read_control(root, loopback, &mut used, report);
     let (dns, observer) = read_dns(root, loopback, &mut used, report);
-    let admin = read_admin(root, &mut used, report);
+    let (admin, admin_open_on_loopback) = read_admin(root, &mut used, report);
     let log = read_log(root, report);
     let members = read_members(root, loopback, observer, report);
     let own = OwnAddresses {
@@ -58,6 +59,7 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Ho
         data_dir: data_dir?.value,
         control: control.into_iter().map(|one| one.value).collect(),
         admin: admin.map_or(DEFAULT_ADMIN, |one| one.value),
+        admin_open_on_loopback,
         dns: dns.into_iter().map(|one| one.value).collect(),
         observer,
         members: members.into_iter().filter_map(Member::finish).collect(),
@@ -198,24 +200,30 @@ fn read_admin(
     root: &Section<'_, '_>,
     used: &mut Ports,
     report: &mut Report<'_>,
-) -> Option<Placed<SocketAddr>> {
-    let section = root.table("admin", "[admin]", &["listen"], &ROOT, report)?;
+) -> (Option<Placed<SocketAddr>>, bool) {
+    let Some(section) = root.table("admin", "[admin]", &ADMIN, &ROOT, report) else {
+        return (None, false);
+    };
+    let open = section.flag("open_on_loopback", report).unwrap_or(false);
     let listen = section.text(
         "listen",
         "one address, such as \"127.0.0.1:7443\"",
         socket,
         report,
-    )?;
+    );
+    let Some(listen) = listen else {
+        return (None, open);
+    };
     if listen.value.ip().is_multicast() {
         report.add(
             listen.span.clone(),
             format!("`{}` is a multicast address", listen.value),
             "write an address of this host",
         );
-        return None;
+        return (None, open);
     }
     used.take("[admin]", std::slice::from_ref(&listen), report);
-    Some(listen)
+    (Some(listen), open)
 }
 
 fn read_log(root: &Section<'_, '_>, report: &mut Report<'_>) -> LogConfig {

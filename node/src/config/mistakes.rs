@@ -79,7 +79,8 @@ const HOST_ROWS: &[Row] = &[
     ("data_dir =", "datadir =", "2:1: unknown key `datadir` in the top of the file; did you mean `data_dir`?"),
     ("group =", "gruop =", "16:1: unknown key `gruop` in [[member]]; did you mean `group`?"),
     ("observer = false", "driver = \"loopback\"", "13:1: unknown key `driver` in [dns]; move it to the top of the file, before the first [section]"),
-    ("listen = \"127.0.0.1:7443\"", "port = 7443", "8:1: unknown key `port` in [admin]; remove it; known here: listen"),
+    ("listen = \"127.0.0.1:7443\"", "port = 7443", "8:1: unknown key `port` in [admin]; remove it; known here: listen, open_on_loopback"),
+    ("listen = \"127.0.0.1:7443\"", "open_on_loopback = \"yes\"", "8:20: `open_on_loopback` is a string; write true or false, without quotes"),
     ("[[member]]  ", "[member]  ", "15:1: `member` is a table; write [[member]] with two brackets on each side, once for each"),
     // What is missing.
     ("name = \"h1\"\n", "", "1:1: `name` is missing in the top of the file; add `name = \"h1\"`"),
@@ -348,7 +349,8 @@ fn written_files_read_back_the_same() {
     let demo = HOST
         .replace("name = \"h1\"", "name = \"h1\"\ndriver = 'loopback'")
         .replace("10.77.0.101/24\", \"fd00:77::101/64", "127.77.1.1/32");
-    let demo = parse_host("f", &demo).unwrap();
+    let mut demo = parse_host("f", &demo).unwrap();
+    demo.admin_open_on_loopback = true;
     assert_eq!(parse_host("f", &demo.to_toml()).unwrap(), demo);
     let all = parse_policy("f", &every_kind()).unwrap();
     assert_eq!((all.tests.len(), all.loads.len()), (6, 6));
