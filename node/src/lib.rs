@@ -3,6 +3,7 @@
 //! `config` and `cli` face people, `daemon` puts the parts together, `raft` holds openraft at arm's
 //! length, `transport` and `pki` talk to other hosts, `demo` runs a whole array on one machine.
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod clock;

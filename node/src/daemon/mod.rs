@@ -25,8 +25,10 @@ pub mod wire;
 mod writes;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,6 +39,7 @@ use statemachine::{Boot, Command, Entry, HostId, LogTime, State, Timing as State
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::admin::{AdminServer, Front, Listening};
 use crate::api::{Problem, ProblemKind, Response};
 use crate::config::{Driver, HostConfig};
 use crate::pki::ArrayIdentity;
@@ -48,6 +51,7 @@ use crate::{clock, random};
 
 pub use carrier::Carrier;
 use desk::Desk;
+pub use desk::answer;
 pub use error::DaemonError;
 use journal::Journal;
 use mailbox::{Letter, Mailbox};
@@ -79,7 +83,12 @@ pub struct Daemon {
     pub journal: Arc<Journal>,
     /// What guards the addresses of this host.
     pub gate: &'static str,
-    server: Server,
+    /// Accepts the other hosts.
+    pub server: Server,
+    /// Seals and opens the datagrams.
+    pub sessions: Arc<Sessions>,
+    /// This host knows again what it knew before its start.
+    pub recovered: AtomicBool,
 }
 
 impl Daemon {
@@ -189,6 +198,7 @@ pub async fn run(
         daemon,
         tasks,
         dns,
+        admin,
         beating,
         hands,
     } = start(config).await?;
@@ -201,6 +211,7 @@ pub async fn run(
         () = &mut beating => Some(DaemonError::ControlEnded),
     };
     tracing::info!("stopping");
+    admin.close();
     tasks.iter().for_each(JoinHandle::abort);
     daemon.mailbox.post(Letter::Stop);
     // The control thread's end closes the driver's queue, whose thread then lets go of every address.
@@ -208,7 +219,10 @@ pub async fn run(
         beating.await;
     }
     join(hands, "driver").await;
-    dns.shutdown().await;
+    admin.ended().await;
+    if let Some(dns) = Arc::into_inner(dns) {
+        dns.shutdown().await;
+    }
     daemon.raft.shutdown().await;
     ended.map_or(Ok(()), Err)
 }
@@ -217,7 +231,8 @@ pub async fn run(
 struct Running {
     daemon: Arc<Daemon>,
     tasks: Vec<JoinHandle<()>>,
-    dns: DnsServer,
+    dns: Arc<DnsServer>,
+    admin: AdminServer,
     beating: std::thread::JoinHandle<()>,
     hands: std::thread::JoinHandle<()>,
 }
@@ -240,6 +255,8 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     write_pid(&config.data_dir)?;
     let boot = Boot(raft.store().next_boot().await?);
     let links = link(&config, &identity, boot).await?;
+    let admin = listen(config.admin)?;
+    let tls = links.server.https_config(&identity)?;
     carrier.connect(Arc::clone(&links.peers));
     let driver = driver(&config)?;
     let gate = gate(driver.as_ref());
@@ -249,7 +266,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let at = anchor::recall(raft.store(), state.at).await;
     let core = Core::new(me, boot, state, at, random::dice(), clock::now());
     let (proposals, proposed) = mpsc::channel(PROPOSALS);
-    let sessions = links.sessions;
+    let sessions = Arc::clone(&links.sessions);
     let outlets = Outlets {
         proposals,
         actions,
@@ -258,7 +275,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let beating = pulse.start(core, inbox, outlets);
     let beating = beating.map_err(DaemonError::Thread)?;
     let runtime = tokio::runtime::Handle::current();
-    let dns = DnsServer::bind(&config.dns, Arc::clone(&zones), &runtime)?;
+    let dns = Arc::new(DnsServer::bind(&config.dns, Arc::clone(&zones), &runtime)?);
     write_control_addresses(&config.data_dir, &config.control)?;
     let daemon = Arc::new(Daemon {
         me,
@@ -271,10 +288,17 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         journal,
         gate,
         server: links.server,
+        sessions: links.sessions,
+        recovered: AtomicBool::new(false),
     });
     links.desk.open(Arc::clone(&daemon));
+    let front = Front {
+        daemon: Arc::clone(&daemon),
+        dns: Arc::clone(&dns),
+    };
     Ok(Running {
         tasks: start_tasks(&daemon, proposed),
+        admin: admin.serve(tls, front),
         daemon,
         dns,
         beating,
@@ -308,6 +332,11 @@ async fn link(
         server,
         peers,
     })
+}
+
+/// Takes the address of the admin API, before anything is started.
+fn listen(address: SocketAddr) -> Result<Listening, DaemonError> {
+    Listening::bind(address).map_err(|source| DaemonError::Bind { address, source })
 }
 
 /// What guards the addresses, as status says it; loud when nothing does.
@@ -434,6 +463,7 @@ async fn recover(daemon: &Arc<Daemon>, dns: &DnsServer) {
         }
     }
     dns.set_ready(true);
+    daemon.recovered.store(true, Ordering::Release);
 }
 
 /// Takes the control's plans to Raft, one at a time.

@@ -12,6 +12,8 @@ use crate::found::Newcomer;
 /// From the DNS port to the control port: 5300 gives 7400. So two demos with different DNS ports
 /// share no port.
 const CONTROL_ABOVE_DNS: u16 = 2_100;
+/// From the DNS port to the port of the dashboard and the API: 5300 gives 7443.
+const ADMIN_ABOVE_DNS: u16 = 2_143;
 /// The group and its zone.
 pub const GROUP: &str = "web";
 /// The group's zone.
@@ -49,6 +51,15 @@ impl Layout {
         SocketAddr::new(own(number), port)
     }
 
+    /// Where it serves the dashboard and the API.
+    pub fn admin(&self, number: u8) -> SocketAddr {
+        let port = self
+            .dns_port
+            .checked_add(ADMIN_ABOVE_DNS)
+            .unwrap_or(self.dns_port - ADMIN_ABOVE_DNS);
+        SocketAddr::new(own(number), port)
+    }
+
     /// Where it serves DNS.
     pub fn dns(&self, number: u8) -> SocketAddr {
         SocketAddr::new(own(number), self.dns_port)
@@ -73,6 +84,8 @@ impl Layout {
         let dir = self.host_dir(number);
         let mut config = HostConfig::new(Self::name(number), &dir, vec![self.control(number)]);
         config.dns = vec![self.dns(number)];
+        config.admin = self.admin(number);
+        config.admin_open_on_loopback = true;
         config.driver = Driver::Loopback {
             http_port: self.http_port,
         };

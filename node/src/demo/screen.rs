@@ -103,8 +103,10 @@ impl<'a> Screen<'a> {
              \x20 kill -9 $(cat {dir}/h2/rais.pid)      kill h2, and ask again\n\
              \x20 rais demo --restart h2 --dir {dir}    bring it back\n\
              \x20 rais why 127.77.1.2 --data-dir {dir}/h1\n\
+             \x20 https://{admin}/                  the dashboard (the array's own certificate)\n\
              Ctrl-C ends all.\n\n",
             hosts = self.layout.hosts,
+            admin = self.layout.admin(1),
         )
     }
 }

@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use super::registry::Registry;
 use super::seal::Sessions;
 use super::serve::{Connection, serve};
-use super::tls::{explain, peer_host, server_config};
+use super::tls::{explain, https_config, peer_host, server_config};
 use super::{Caller, HandlerError, Kind, TransportError};
 use crate::pki::ArrayIdentity;
 
@@ -270,6 +270,17 @@ impl Server {
         let config = server_config(identity, self.shared.registry.revoked())?;
         self.shared.config.store(config);
         Ok(())
+    }
+
+    /// TLS for the admin API: the same certificates, and the same hosts refused as forgotten.
+    ///
+    /// # Errors
+    /// [`TransportError::Tls`].
+    pub fn https_config(
+        &self,
+        identity: &ArrayIdentity,
+    ) -> Result<Arc<ServerConfig>, TransportError> {
+        https_config(identity, self.shared.registry.revoked())
     }
 
     /// Hosts with at least one live connection to this server.

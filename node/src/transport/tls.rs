@@ -28,6 +28,8 @@ use crate::pki::{ArrayIdentity, CertificateName, DNS_NAME, Fingerprint};
 
 /// Name of the protocol in the TLS handshake, so that no other service is taken for rais.
 const ALPN: &[u8] = b"rais/1";
+/// The same for the admin API, whose clients are browsers and scrapers.
+const HTTP_ALPN: &[u8] = b"http/1.1";
 
 /// Hosts that were forgotten: their certificates are valid for years, but refused from then on.
 #[derive(Debug, Default)]
@@ -70,10 +72,26 @@ pub(super) fn server_name() -> Result<ServerName<'static>, TransportError> {
     ServerName::try_from(DNS_NAME).map_err(tls_error)
 }
 
-/// How this host accepts connections.
+/// How this host accepts connections of hosts and joiners.
 pub(super) fn server_config(
     identity: &ArrayIdentity,
     revoked: Arc<Revoked>,
+) -> Result<Arc<ServerConfig>, TransportError> {
+    accepting(identity, revoked, ALPN)
+}
+
+/// How this host accepts connections to its admin API.
+pub(super) fn https_config(
+    identity: &ArrayIdentity,
+    revoked: Arc<Revoked>,
+) -> Result<Arc<ServerConfig>, TransportError> {
+    accepting(identity, revoked, HTTP_ALPN)
+}
+
+fn accepting(
+    identity: &ArrayIdentity,
+    revoked: Arc<Revoked>,
+    protocol: &[u8],
 ) -> Result<Arc<ServerConfig>, TransportError> {
     let provider = provider();
     let inner =
@@ -92,7 +110,7 @@ pub(super) fn server_config(
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(identity.chain(), identity.private_key())
         .map_err(tls_error)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
