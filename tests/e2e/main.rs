@@ -11,6 +11,7 @@
     clippy::disallowed_methods
 )]
 
+mod admin;
 mod array;
 mod ask;
 mod crash;
