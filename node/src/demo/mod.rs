@@ -19,7 +19,7 @@ use crate::found;
 use crate::pki::ArrayIdentity;
 use children::Children;
 use layout::Layout;
-use screen::Screen;
+use screen::{Screen, print};
 
 /// How often to look at the children, and for requests to start one again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -53,11 +53,11 @@ pub async fn run(real: &Real, args: DemoArgs) -> Result<(), CliError> {
         }
         () = terminated() => Ok(()),
     };
-    println!(
-        "\nending {} daemons; the data stays in {}",
+    print(&format!(
+        "\nending {} daemons; the data stays in {}\n",
         args.hosts,
         layout.dir.display()
-    );
+    ));
     children.end().await;
     shown
 }
@@ -115,7 +115,7 @@ fn resume(layout: &Layout, children: &mut Children) -> Result<(), CliError> {
         let config = layout.write_files(number)?;
         children.start(layout, number, &config)?;
     }
-    println!("the array in {} goes on", layout.dir.display());
+    print(&format!("the array in {} goes on\n", layout.dir.display()));
     Ok(())
 }
 
@@ -126,11 +126,11 @@ async fn set_up(
     children: &mut Children,
     args: &DemoArgs,
 ) -> Result<(), CliError> {
-    println!(
-        "starting {} hosts in {}",
+    print(&format!(
+        "starting {} hosts in {}\n",
         layout.hosts,
         layout.dir.display()
-    );
+    ));
     for number in 1..=layout.hosts {
         create(&layout.host_dir(number))?;
     }
@@ -339,7 +339,7 @@ async fn request_restart(real: &Real, dir: &Path, host: &str) -> Result<(), CliE
         ));
     }
     if status(real, &host_dir).await.is_ok() {
-        println!("{host} runs already");
+        print(&format!("{host} runs already\n"));
         return Ok(());
     }
     let request = host_dir.join(RESTART_REQUEST);
@@ -367,6 +367,6 @@ async fn request_restart(real: &Real, dir: &Path, host: &str) -> Result<(), CliE
             ),
         ));
     }
-    println!("{host} runs again");
+    print(&format!("{host} runs again\n"));
     Ok(())
 }

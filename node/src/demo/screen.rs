@@ -111,7 +111,8 @@ impl<'a> Screen<'a> {
     }
 }
 
-fn print(text: &str) {
+/// Writes to standard output, which may be a pipe whose reader has gone.
+pub fn print(text: &str) {
     let mut out = stdout();
     // A closed terminal ends the demo by its signal.
     let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
