@@ -13,6 +13,7 @@ pub mod checker;
 mod clock;
 mod host;
 mod kernel;
+pub mod lab;
 mod link;
 mod record;
 mod rng;

@@ -7,7 +7,11 @@ use super::Violation;
 use super::mask::{Source, line_of, words};
 
 /// The files that read a clock.
-const CLOCK_FILES: [&str; 2] = ["node/src/clock.rs", "host/src/clock.rs"];
+const CLOCK_FILES: [&str; 3] = [
+    "node/src/clock.rs",
+    "host/src/clock.rs",
+    "chaos/src/lab/clock.rs",
+];
 /// The file that draws random numbers.
 const RANDOM_FILE: &str = "node/src/random.rs";
 /// The crates without clock, socket, disk, thread or chance.

@@ -1,0 +1,356 @@
+//! Faults of a lab: each can be named, applied, and undone.
+//!
+//! Signals take effect at once; what `ip` or `nft` does takes 2-5 ms of process start, and
+//! `Injected` says between which moments it took effect.
+//!
+//! Frames are dropped in the switch (nftables, family bridge), where neither daemon nor host can see
+//! it or flush it; each fault has a table of its own, so several may be at work. There is no delay,
+//! duplication or reordering: the kernels this is made for come without netem.
+
+use super::Lab;
+use super::clock::{self, At};
+use super::command;
+use super::error::LabError;
+use super::net::{self, BRIDGE, Network, host_name};
+use super::process::{Process, Scope};
+use super::space::Space;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Tables of faults so far: each has a name of its own.
+static TABLES: AtomicU32 = AtomicU32::new(0);
+
+/// Something that goes wrong.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// SIGKILL. No undo: start it again.
+    Kill {
+        /// The daemon.
+        process: Process,
+        /// Alone, or with its children.
+        scope: Scope,
+    },
+    /// SIGSTOP; undone by SIGCONT.
+    Stop {
+        /// The daemon.
+        process: Process,
+        /// Alone, or with its children.
+        scope: Scope,
+    },
+    /// The switch's port goes down: the host sees that its carrier is gone and keeps its addresses.
+    Carrier {
+        /// The host.
+        host: u8,
+        /// On which network.
+        network: Network,
+    },
+    /// `ip link set down` in the host: its v6 addresses go. Undone: up, with the host's own
+    /// addresses, not with service addresses.
+    LinkDown {
+        /// The host.
+        host: u8,
+        /// On which network.
+        network: Network,
+    },
+    /// The port leaves the bridge: the host sees nothing, and nobody hears it.
+    Partition {
+        /// The host.
+        host: u8,
+        /// On which network.
+        network: Network,
+    },
+    /// Nobody hears the host, it hears everyone.
+    Mute {
+        /// The host.
+        host: u8,
+        /// On which network.
+        network: Network,
+    },
+    /// The host hears nobody, everyone hears it.
+    Deaf {
+        /// The host.
+        host: u8,
+        /// On which network.
+        network: Network,
+    },
+    /// What one host sends does not reach another one; the way back works.
+    Cut {
+        /// The sender.
+        from: u8,
+        /// Who does not get it.
+        to: u8,
+        /// On which network.
+        network: Network,
+    },
+    /// Frames to and from the host are lost by chance, each way.
+    Loss {
+        /// The host.
+        host: u8,
+        /// On which network.
+        network: Network,
+        /// Of a hundred, 1 to 99.
+        percent: u8,
+    },
+    /// Someone adds an address to the host by hand.
+    AddAddress {
+        /// The host.
+        host: u8,
+        /// With its prefix length: `10.77.0.101/24`.
+        address: String,
+    },
+    /// Someone deletes an address of the host by hand.
+    DeleteAddress {
+        /// The host.
+        host: u8,
+        /// With its prefix length.
+        address: String,
+    },
+    /// `nft flush ruleset` in the host. Undone: tables that are still missing come back, their sets
+    /// empty (a gate that is shut).
+    FlushRules {
+        /// The host.
+        host: u8,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = |scope: &Scope| match scope {
+            Scope::Alone => "",
+            Scope::Family => " and its children",
+        };
+        let on = |network: &Network| network.name();
+        match self {
+            Self::Kill { process, scope } => write!(f, "kill -9 {process}{}", whole(scope)),
+            Self::Stop { process, scope } => write!(f, "SIGSTOP {process}{}", whole(scope)),
+            Self::Carrier { host, network } => {
+                write!(f, "carrier of h{host} lost on {}", on(network))
+            }
+            Self::LinkDown { host, network } => {
+                write!(f, "link of h{host} down on {}", on(network))
+            }
+            Self::Partition { host, network } => {
+                write!(f, "h{host} cut off silently on {}", on(network))
+            }
+            Self::Mute { host, network } => write!(f, "h{host} not heard on {}", on(network)),
+            Self::Deaf { host, network } => write!(f, "h{host} hears nobody on {}", on(network)),
+            Self::Cut { from, to, network } => {
+                write!(f, "h{from} not heard by h{to} on {}", on(network))
+            }
+            Self::Loss {
+                host,
+                network,
+                percent,
+            } => {
+                write!(f, "{percent} % loss at h{host} on {}", on(network))
+            }
+            Self::AddAddress { host, address } => write!(f, "{address} added to h{host} by hand"),
+            Self::DeleteAddress { host, address } => {
+                write!(f, "{address} deleted from h{host} by hand")
+            }
+            Self::FlushRules { host } => write!(f, "nft flush ruleset on h{host}"),
+        }
+    }
+}
+
+/// A fault at work. It stays until [`Injected::undo`], or until the lab goes.
+#[derive(Debug)]
+#[must_use = "keep it to undo the fault"]
+pub struct Injected {
+    /// What it is, in words.
+    pub fault: String,
+    /// It took effect at or after this moment.
+    pub began: At,
+    /// It took effect at or before this moment.
+    pub done: At,
+    undo: Undo,
+}
+
+#[derive(Debug)]
+enum Undo {
+    Nothing,
+    Resume(Process, Scope),
+    /// `ip` lines in a namespace. May be run though someone else has mended it already.
+    Lines(String, Vec<String>),
+    Script(String, String),
+    Delete(Space, String),
+    Restore(Space, String),
+}
+
+impl Injected {
+    /// Undoes it. Gives when that was done.
+    ///
+    /// # Errors
+    /// The command and what it said; a stopped process that has ended.
+    pub fn undo(self) -> Result<At, LabError> {
+        match self.undo {
+            Undo::Nothing => {}
+            Undo::Resume(process, scope) => return process.resume(scope),
+            Undo::Lines(space, lines) => command::ip_batch(Some(&space), &lines)?,
+            Undo::Script(space, script) => command::nft(&space, &script)?,
+            Undo::Delete(space, address) => forgive(space.delete_address(&address))?,
+            Undo::Restore(space, rules) => restore(&space, &rules)?,
+        }
+        Ok(clock::now())
+    }
+}
+
+impl Lab {
+    /// Applies `fault` now.
+    ///
+    /// # Errors
+    /// No such host, the process has ended, or what the command said.
+    pub fn inject(&self, fault: &Fault) -> Result<Injected, LabError> {
+        self.check(fault)?;
+        let began = clock::now();
+        let undo = match fault {
+            Fault::Kill { process, scope } => process.kill(*scope).map(|_| Undo::Nothing),
+            Fault::Stop { process, scope } => process
+                .stop(*scope)
+                .map(|_| Undo::Resume(process.clone(), *scope)),
+            Fault::Carrier { .. } | Fault::LinkDown { .. } | Fault::Partition { .. } => {
+                self.unplug(fault)
+            }
+            Fault::Mute { .. } | Fault::Deaf { .. } | Fault::Cut { .. } | Fault::Loss { .. } => {
+                self.drop_frames(fault)
+            }
+            Fault::AddAddress { host, address } => {
+                let host = self.host(*host)?;
+                host.add_address(address)?;
+                Ok(Undo::Delete(host.clone(), address.clone()))
+            }
+            Fault::DeleteAddress { host, address } => {
+                let host = self.host(*host)?;
+                host.delete_address(address)?;
+                let again = format!("addr replace {address} dev eth0 nodad");
+                Ok(Undo::Lines(host.name().to_owned(), vec![again]))
+            }
+            Fault::FlushRules { host } => {
+                let host = self.host(*host)?;
+                // Terse and stateless: what comes back has no leases in it.
+                let rules = host.nft_list(&["-s", "-t", "list", "ruleset"])?;
+                host.nft("flush ruleset\n")?;
+                Ok(Undo::Restore(host.clone(), rules))
+            }
+        }?;
+        Ok(Injected {
+            fault: fault.to_string(),
+            began,
+            done: clock::now(),
+            undo,
+        })
+    }
+
+    fn check(&self, fault: &Fault) -> Result<(), LabError> {
+        match fault {
+            Fault::Kill { .. } | Fault::Stop { .. } => {}
+            Fault::Cut { from, to, .. } => {
+                self.host(*from)?;
+                self.host(*to)?;
+            }
+            Fault::Loss { percent, .. } if !(1..=99).contains(percent) => {
+                return Err(LabError::Range {
+                    what: format!("a loss of {percent} %"),
+                    allowed: "1 to 99".to_owned(),
+                });
+            }
+            Fault::Carrier { host, .. }
+            | Fault::LinkDown { host, .. }
+            | Fault::Partition { host, .. }
+            | Fault::Mute { host, .. }
+            | Fault::Deaf { host, .. }
+            | Fault::Loss { host, .. }
+            | Fault::AddAddress { host, .. }
+            | Fault::DeleteAddress { host, .. }
+            | Fault::FlushRules { host } => {
+                self.host(*host)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unplug(&self, fault: &Fault) -> Result<Undo, LabError> {
+        let (space, line, undo) = match fault {
+            Fault::Carrier { host, network } => {
+                let port = host_name(*host);
+                let up = vec![format!("link set {port} up")];
+                (self.switch(*network), format!("link set {port} down"), up)
+            }
+            Fault::Partition { host, network } => {
+                let port = host_name(*host);
+                let back = vec![format!("link set {port} master {BRIDGE}")];
+                (
+                    self.switch(*network),
+                    format!("link set {port} nomaster"),
+                    back,
+                )
+            }
+            Fault::LinkDown { host, network } => {
+                let interface = network.interface();
+                let mut up = vec![format!("link set {interface} up")];
+                up.extend(net::address_lines(*network, *host));
+                (self.host(*host)?, format!("link set {interface} down"), up)
+            }
+            _ => return Ok(Undo::Nothing),
+        };
+        command::ip_batch(Some(space.name()), &[line])?;
+        Ok(Undo::Lines(space.name().to_owned(), undo))
+    }
+
+    fn drop_frames(&self, fault: &Fault) -> Result<Undo, LabError> {
+        let (network, rules) = match fault {
+            Fault::Mute { host, network } => (network, format!("iifname h{host} drop\n")),
+            Fault::Deaf { host, network } => (network, format!("oifname h{host} drop\n")),
+            Fault::Cut { from, to, network } => {
+                (network, format!("iifname h{from} oifname h{to} drop\n"))
+            }
+            Fault::Loss {
+                host,
+                network,
+                percent,
+            } => {
+                let by_chance = format!("numgen random mod 100 < {percent} drop");
+                let rules = format!("iifname h{host} {by_chance}\noifname h{host} {by_chance}\n");
+                (network, rules)
+            }
+            _ => return Ok(Undo::Nothing),
+        };
+        let table = format!("fault{}", TABLES.fetch_add(1, Ordering::Relaxed));
+        let hook = "type filter hook forward priority 0; policy accept;";
+        let switch = self.switch(*network).name();
+        let script = format!("table bridge {table} {{\nchain frames {{\n{hook}\n{rules}}}\n}}\n");
+        command::nft(switch, &script)?;
+        let delete = format!("delete table bridge {table}\n");
+        Ok(Undo::Script(switch.to_owned(), delete))
+    }
+}
+
+/// An address that the daemon took off already is off.
+fn forgive(deleted: Result<At, LabError>) -> Result<(), LabError> {
+    match deleted {
+        Err(LabError::Command { stderr, .. }) if is_absent(&stderr) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// What `ip addr del` says of an address that is not there: new kernels, old kernels.
+fn is_absent(stderr: &str) -> bool {
+    stderr.contains("Address not found") || stderr.contains("Cannot assign requested address")
+}
+
+/// Loads those tables of `rules` that are not there; the daemon may have mended some itself.
+fn restore(space: &Space, rules: &str) -> Result<(), LabError> {
+    let present = space.nft_list(&["list", "tables"])?;
+    let is_missing = |table: &&str| {
+        let head = table.lines().next().unwrap_or_default();
+        let name = head.trim_end_matches(" {");
+        !name.is_empty() && !present.lines().any(|line| line == name)
+    };
+    // A table ends with a brace at the start of a line.
+    let tables: Vec<&str> = rules.split_inclusive("\n}\n").collect();
+    let missing: String = tables.into_iter().filter(is_missing).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    space.nft(&missing)
+}
