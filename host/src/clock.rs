@@ -12,6 +12,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds in a second.
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
+/// Nanoseconds in a microsecond.
+const NANOS_PER_MICRO: u64 = 1_000;
 /// Nanoseconds in a millisecond.
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
@@ -31,6 +33,13 @@ pub fn boottime_ns() -> u64 {
     seconds
         .saturating_mul(NANOS_PER_SECOND)
         .saturating_add(nanos)
+}
+
+/// Microseconds since this machine booted, suspend included: [`boottime_ns`], rounded down. The
+/// unit of every deadline.
+#[must_use]
+pub fn boottime_us() -> u64 {
+    boottime_ns() / NANOS_PER_MICRO
 }
 
 /// Milliseconds since this machine booted, suspend included: [`boottime_ns`], rounded down.

@@ -4,12 +4,17 @@
 //! true. Everything blocks, so each driver runs on a thread of its own, away from the heartbeat.
 //!
 //! Rooms that are furnished: [`driver`] (the contract), [`loopback`] (addresses of `rais demo`),
-//! [`clock`] (CLOCK_BOOTTIME). Rooms kept free for the next releases: `netlink` (addresses on real
-//! interfaces), `gate` (nftables lease sets), `announce` (ARP and ND), `warden` (the child process
-//! that owns these three), `probe` (test and load objects), `script` (acquire and release scripts).
+//! [`clock`] (CLOCK_BOOTTIME), [`gate`] (nftables lease sets), [`address`] (addresses on interfaces),
+//! [`announce`] (ARP and ND), [`packet`] (raw frames). Rooms kept free for the next releases:
+//! `warden` (the child process that owns these), `probe` (test and load objects), `script`.
 //!
-//! The only crate where `unsafe` may appear, and it has none: rustix covers the system calls.
+//! The only crate where `unsafe` may appear: one block, in [`packet`]. rustix covers the rest.
 
+pub mod address;
+pub mod announce;
 pub mod clock;
 pub mod driver;
+pub mod gate;
 pub mod loopback;
+mod netlink;
+pub mod packet;

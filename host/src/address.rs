@@ -1,0 +1,221 @@
+//! Addresses on interfaces, by rtnetlink.
+//!
+//! Three messages of a hundred bytes, encoded here: the crate `rtnetlink` would bring an async
+//! runtime and ten crates into the process that holds the capabilities.
+//!
+//! An address carries a life in whole seconds, so that the kernel removes it in the end even if
+//! nobody else does; that is hygiene, the promise is the gate's. v6 goes on without the kernel's
+//! duplicate detection (it costs a second of service; the lease and our own probe stand in), and
+//! deprecated, so that the host never picks it as the source of its own connections.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use rustix::io::Errno;
+
+use crate::announce::Mac;
+use crate::netlink::wire::{Messages, attribute, messages, ne32, text};
+use crate::netlink::{ACK, CREATE, DUMP, REPLACE, REQUEST, Socket};
+
+const NEW_LINK: u16 = 16;
+const GET_LINK: u16 = 18;
+const NEW_ADDRESS: u16 = 20;
+const DEL_ADDRESS: u16 = 21;
+const GET_ADDRESS: u16 = 22;
+/// Attributes of an address.
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_LABEL: u16 = 3;
+const IFA_CACHEINFO: u16 = 6;
+const IFA_FLAGS: u16 = 8;
+/// No duplicate address detection.
+const IFA_F_NODAD: u32 = 0x02;
+/// Attributes of an interface.
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+/// Flags of an interface: up, and with carrier.
+const IFF_UP: u32 = 0x1;
+const IFF_LOWER_UP: u32 = 0x1_0000;
+/// Families.
+const V4: u8 = 2;
+const V6: u8 = 10;
+/// Longest label of a v4 address, as the kernel counts it.
+const MAX_LABEL: usize = 15;
+/// A life without end.
+const FOR_EVER: u32 = u32::MAX;
+
+/// What this host knows of one of its interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's number for it.
+    pub index: u32,
+    /// Its Ethernet address, where it has one.
+    pub mac: Option<Mac>,
+    /// Switched on, and the link is there.
+    pub carrier: bool,
+}
+
+/// An address on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OnInterface {
+    /// The address.
+    pub ip: IpAddr,
+    /// Length of its prefix, in bits.
+    pub prefix_len: u8,
+    /// The interface's number.
+    pub index: u32,
+    /// Seconds until the kernel removes it; none when it stays.
+    pub valid_s: Option<u32>,
+}
+
+/// Reads and changes the addresses of this network namespace.
+#[derive(Debug)]
+pub struct Addresses {
+    socket: Socket,
+}
+
+impl Addresses {
+    /// Opens what it needs.
+    ///
+    /// # Errors
+    /// When the system gives no socket.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self {
+            socket: Socket::open(None, 0)?,
+        })
+    }
+
+    /// The interface of that name, if there is one.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked.
+    pub fn interface(&self, name: &str) -> io::Result<Option<Interface>> {
+        let list = self.socket.dump(|m| {
+            m.push(GET_LINK, REQUEST | DUMP, &[0; 16], |_| {});
+        })?;
+        Ok(messages(&list)
+            .filter(|message| message.kind == NEW_LINK)
+            .find_map(|message| interface(message.body, name)))
+    }
+
+    /// All addresses, of all interfaces.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked.
+    pub fn list(&self) -> io::Result<Vec<OnInterface>> {
+        let list = self.socket.dump(|m| {
+            m.push(GET_ADDRESS, REQUEST | DUMP, &[0; 8], |_| {});
+        })?;
+        Ok(messages(&list)
+            .filter(|message| message.kind == NEW_ADDRESS)
+            .filter_map(|message| on_interface(message.body))
+            .collect())
+    }
+
+    /// Puts an address on an interface, or sets the life of one that is there.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn add(&self, address: OnInterface, label: Option<&str>) -> io::Result<()> {
+        let mut request = self.socket.messages();
+        let flags = REQUEST | ACK | CREATE | REPLACE;
+        write(&mut request, NEW_ADDRESS, flags, address, label);
+        self.socket.demand(&request)
+    }
+
+    /// Takes an address off an interface. One that is not there is no error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remove(&self, address: OnInterface) -> io::Result<()> {
+        let mut request = self.socket.messages();
+        write(&mut request, DEL_ADDRESS, REQUEST | ACK, address, None);
+        match self.socket.ask(&request)?.first() {
+            Some(refusal)
+                if refusal.error != Errno::ADDRNOTAVAIL && refusal.error != Errno::NODEV =>
+            {
+                Err(refusal.error.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The label by which people see in `ip address` whose a v4 address is, if it fits.
+#[must_use]
+pub fn label(interface: &str) -> Option<String> {
+    let label = format!("{interface}:rais");
+    (label.len() <= MAX_LABEL).then_some(label)
+}
+
+fn write(request: &mut Messages, kind: u16, flags: u16, address: OnInterface, label: Option<&str>) {
+    let OnInterface {
+        ip,
+        prefix_len,
+        index,
+        valid_s,
+    } = address;
+    let mut head = [
+        if ip.is_ipv4() { V4 } else { V6 },
+        prefix_len,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    head[4..].copy_from_slice(&index.to_ne_bytes());
+    request.push(kind, flags, &head, |a| {
+        match ip {
+            IpAddr::V4(ip) => {
+                a.bytes(IFA_LOCAL, &ip.octets());
+                a.bytes(IFA_ADDRESS, &ip.octets());
+            }
+            IpAddr::V6(ip) => a.bytes(IFA_ADDRESS, &ip.octets()),
+        }
+        if kind != NEW_ADDRESS {
+            return;
+        }
+        if let (Some(label), IpAddr::V4(_)) = (label, ip) {
+            a.text(IFA_LABEL, label);
+        }
+        let valid = valid_s.unwrap_or(FOR_EVER);
+        let preferred = if ip.is_ipv4() { valid } else { 0 };
+        let life = [preferred.to_ne_bytes(), valid.to_ne_bytes(), [0; 4], [0; 4]];
+        a.bytes(IFA_CACHEINFO, life.as_flattened());
+        if ip.is_ipv6() {
+            a.bytes(IFA_FLAGS, &IFA_F_NODAD.to_ne_bytes());
+        }
+    });
+}
+
+fn interface(body: &[u8], name: &str) -> Option<Interface> {
+    let attrs = body.get(16..)?;
+    (attribute(attrs, IFLA_IFNAME).map(text)? == name).then_some(())?;
+    let flags = ne32(body, 8)?;
+    Some(Interface {
+        index: ne32(body, 4)?,
+        mac: attribute(attrs, IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()),
+        carrier: flags & IFF_UP != 0 && flags & IFF_LOWER_UP != 0,
+    })
+}
+
+fn on_interface(body: &[u8]) -> Option<OnInterface> {
+    let (family, prefix_len, attrs) = (*body.first()?, *body.get(1)?, body.get(8..)?);
+    // IFA_LOCAL is the address where the two differ (point to point); v6 often has only the other.
+    let bytes = attribute(attrs, IFA_LOCAL).or_else(|| attribute(attrs, IFA_ADDRESS))?;
+    let ip = match family {
+        V4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        V6 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
+        _ => return None,
+    };
+    let valid = attribute(attrs, IFA_CACHEINFO).and_then(|life| ne32(life, 4));
+    let valid_s = valid.filter(|seconds| *seconds != FOR_EVER);
+    Some(OnInterface {
+        ip,
+        prefix_len,
+        index: ne32(body, 4)?,
+        valid_s,
+    })
+}

@@ -1,0 +1,201 @@
+//! What a client on the wire sees: asks for the service addresses each millisecond, and notes when
+//! the kernel received each frame that comes from one of them or speaks for it.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use host::announce::{Mac, claim, probe_frame};
+use host::clock::{boottime_ns, boottime_us};
+use host::packet::{ALL, Listener, Sender};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::netns::{CLIENT4, CLIENT6, Wire, ip};
+
+/// A frame from a service address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When the client's kernel received it, in µs of CLOCK_BOOTTIME.
+    pub at_us: u64,
+    pub ip: IpAddr,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// ARP or NA that speaks for the address.
+    Claim,
+    /// Answer to our echo request number n.
+    Echo(u16),
+    /// Any other packet from the address.
+    Packet,
+}
+
+/// Asks and notes until it is stopped.
+pub struct Observer {
+    stop: Arc<AtomicBool>,
+    listener: JoinHandle<Vec<Seen>>,
+    prober: JoinHandle<Vec<(u16, u64)>>,
+}
+
+/// Time between two rounds of questions.
+const ROUND: Duration = Duration::from_millis(1);
+
+impl Observer {
+    pub fn start(wire: &Wire, services: &[IpAddr]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (index, mine, theirs) = (
+            wire.at_client.index,
+            wire.at_client.mac.unwrap(),
+            wire.at_host.mac.unwrap(),
+        );
+        let (socket, sender) = wire
+            .client
+            .run(move || (Listener::open(index, ALL).unwrap(), Sender::open().unwrap()));
+        let (ends, watched) = (Arc::clone(&stop), services.to_vec());
+        let listener = std::thread::spawn(move || listen(&socket, &watched, mine, &ends));
+        let (ends, asked) = (Arc::clone(&stop), services.to_vec());
+        let prober = std::thread::spawn(move || {
+            let (mut sent, mut number) = (Vec::new(), 0_u16);
+            while !ends.load(Ordering::Relaxed) {
+                number += 1;
+                sent.push((number, boottime_us()));
+                for service in &asked {
+                    // Errors: the queue of the device is full, the question is lost.
+                    let _ = sender.send(index, &probe_frame(mine, *service));
+                    let _ = sender.send(index, &echo(mine, theirs, *service, number));
+                }
+                std::thread::park_timeout(ROUND);
+            }
+            sent
+        });
+        Self {
+            stop,
+            listener,
+            prober,
+        }
+    }
+
+    /// Ends the asking. Gives what was seen, and when each echo request was sent.
+    pub fn stop(self) -> (Vec<Seen>, Vec<(u16, u64)>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.prober.join().unwrap();
+        (self.listener.join().unwrap(), sent)
+    }
+}
+
+fn listen(socket: &Listener, watched: &[IpAddr], mine: Mac, stop: &AtomicBool) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 2048];
+    // The first look switches time stamps on.
+    let _ = received_us(socket);
+    loop {
+        let ends = stop.load(Ordering::Relaxed);
+        match socket
+            .receive(&mut buffer, Duration::from_millis(5))
+            .unwrap()
+        {
+            Some(frame) if frame[6..12] != mine => {
+                let found = watched.iter().find_map(|ip| Some((*ip, kind(frame, *ip)?)));
+                if let Some((ip, kind)) = found {
+                    seen.push(Seen {
+                        at_us: received_us(socket),
+                        ip,
+                        kind,
+                    });
+                }
+            }
+            None if ends => return seen,
+            _ => {}
+        }
+    }
+}
+
+fn kind(frame: &[u8], service: IpAddr) -> Option<Kind> {
+    if claim(frame, service).is_some() {
+        return Some(Kind::Claim);
+    }
+    let (source, body, reply) = match (service, &frame[12..14]) {
+        (IpAddr::V4(v4), [0x08, 0x00]) => (frame[26..30] == v4.octets(), &frame[34..], 0),
+        (IpAddr::V6(v6), [0x86, 0xdd]) => (frame[22..38] == v6.octets(), &frame[54..], 129),
+        _ => return None,
+    };
+    let protocol = if service.is_ipv4() {
+        frame[23]
+    } else {
+        frame[20]
+    };
+    let is_echo = [1, 58].contains(&protocol) && body[0] == reply;
+    source.then(|| {
+        if is_echo {
+            Kind::Echo(u16::from_be_bytes([body[6], body[7]]))
+        } else {
+            Kind::Packet
+        }
+    })
+}
+
+/// When the kernel received the last frame, in µs of CLOCK_BOOTTIME: its stamp is wall time.
+fn received_us(socket: &Listener) -> u64 {
+    // SIOCGSTAMPNS_NEW: _IOR(0x89, 7, long long[2]).
+    const OPCODE: rustix::ioctl::Opcode = 0x8010_8907;
+    // SAFETY: the kernel writes two 64-bit numbers, and the getter has room for exactly these.
+    let stamp = unsafe {
+        let getter = rustix::ioctl::Getter::<OPCODE, [i64; 2]>::new();
+        rustix::ioctl::ioctl(socket.as_fd(), getter)
+    };
+    let wall = clock_gettime(ClockId::Realtime);
+    let now = boottime_ns();
+    match stamp {
+        Ok([s, ns]) => {
+            let ago = (wall.tv_sec - s) * 1_000_000_000 + (wall.tv_nsec - ns);
+            (now - u64::try_from(ago).unwrap_or(0)) / 1000
+        }
+        Err(_) => now / 1000,
+    }
+}
+
+/// An echo request from the client to `to`.
+fn echo(mine: Mac, theirs: Mac, to: IpAddr, number: u16) -> Vec<u8> {
+    let mut frame = [theirs, mine].concat();
+    let [high, low] = number.to_be_bytes();
+    match (ip(if to.is_ipv4() { CLIENT4 } else { CLIENT6 }), to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            frame.extend([0x08, 0x00, 0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 1, 0, 0]);
+            frame.extend(from.octets());
+            frame.extend(to.octets());
+            let sum = checksum(&frame[14..34]);
+            frame[24..26].copy_from_slice(&sum);
+            let at = frame.len();
+            frame.extend([8, 0, 0, 0, 0, 7, high, low]);
+            let sum = checksum(&frame[at..]);
+            frame[at + 2..at + 4].copy_from_slice(&sum);
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 58, 64]);
+            frame.extend(from.octets());
+            frame.extend(to.octets());
+            frame.extend([128, 0, 0, 0, 0, 7, high, low]);
+            let mut covered = frame[22..].to_vec();
+            covered.extend([0, 8, 0, 58]);
+            let sum = checksum(&covered);
+            frame[56..58].copy_from_slice(&sum);
+        }
+        _ => unreachable!("both are of one family"),
+    }
+    frame
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let words = bytes
+        .chunks(2)
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+    let mut sum: u32 = words.sum();
+    while sum >> 16 > 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}
