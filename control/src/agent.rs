@@ -89,7 +89,7 @@ impl Agent {
         lease: Option<Instant>,
         now: Instant,
     ) -> Vec<HostAction> {
-        let wanted = match lease {
+        let wanted: Vec<((IpAddr, Epoch), Instant)> = match lease {
             Some(deadline) => self
                 .assignment(state, me, boot)
                 .into_iter()
@@ -97,20 +97,7 @@ impl Agent {
                 .collect(),
             None => Vec::new(),
         };
-        let mut actions = Vec::new();
-        for (ip, held) in &mut self.held {
-            let stays = wanted
-                .iter()
-                .any(|((address, epoch), _)| address == ip && *epoch == held.epoch);
-            if !stays && matches!(held.phase, HeldPhase::Acquiring | HeldPhase::Online { .. }) {
-                held.phase = HeldPhase::Releasing;
-                actions.push(HostAction::Release {
-                    address: *ip,
-                    group: held.group.clone(),
-                    epoch: held.epoch,
-                });
-            }
-        }
+        let mut actions = self.let_go(&wanted);
         // A failure stays told, and is not tried again, until the log has moved on: with lease or
         // without. The leader may have given the address away on the strength of this report.
         let stands = |ip: &IpAddr, epoch| {
@@ -150,6 +137,25 @@ impl Agent {
                 epoch,
                 deadline,
             });
+        }
+        actions
+    }
+
+    /// Releases for all that is held and not wanted.
+    fn let_go(&mut self, wanted: &[((IpAddr, Epoch), Instant)]) -> Vec<HostAction> {
+        let mut actions = Vec::new();
+        for (ip, held) in &mut self.held {
+            let stays = wanted
+                .iter()
+                .any(|((address, epoch), _)| address == ip && *epoch == held.epoch);
+            if !stays && matches!(held.phase, HeldPhase::Acquiring | HeldPhase::Online { .. }) {
+                held.phase = HeldPhase::Releasing;
+                actions.push(HostAction::Release {
+                    address: *ip,
+                    group: held.group.clone(),
+                    epoch: held.epoch,
+                });
+            }
         }
         actions
     }

@@ -214,6 +214,7 @@ impl Core {
         let mut out = Vec::new();
         self.mind_the_gap(now);
         let before = self.lease_deadline();
+        self.mind_the_lapse(now, before, &mut out);
         self.take_in(now, event, &mut out);
         self.mind_the_fence(before);
         self.view.look(&self.state, now);
@@ -313,6 +314,18 @@ impl Core {
             self.fences.clear();
         }
         self.last_step = now;
+    }
+
+    /// A host that slept through its deadline lets go of all, even if an acknowledgement that waited for
+    /// it makes its lease valid again: what the kernel's gate let run out cannot be renewed, only acquired.
+    fn mind_the_lapse(&mut self, now: Instant, deadline: Option<Instant>, out: &mut Vec<Output>) {
+        if self.leased && deadline.is_none_or(|deadline| deadline <= now) {
+            self.leased = false;
+            let let_go = self
+                .agent
+                .reconcile(&self.state, self.me, self.boot, None, now);
+            out.extend(let_go.into_iter().map(Output::Perform));
+        }
     }
 
     /// Leases that were lost with a quorum come back with it, each with its host's next heartbeat: nobody
