@@ -29,8 +29,9 @@ pub(crate) fn unpromised(
             Some(core) => voter.clock.reaches(core.promised_until(id)) >= ends,
         })
     };
-    let (index, sets) = host.raft.voters();
-    for set in &sets {
+    let raft = host.core.as_ref()?.raft();
+    let index = raft.membership;
+    for set in &raft.voters {
         let promised: BTreeSet<HostId> = set.iter().copied().filter(promises).collect();
         if 2 * promised.len() <= set.len() {
             let until = ends / 1000;

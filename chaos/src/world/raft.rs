@@ -307,6 +307,8 @@ impl World {
             .all(|h| h.raft.term <= term)
     }
 
+    /// A host that its own newest configuration leaves out may still be needed: it may be the only one
+    /// that has this configuration (Ongaro's thesis, 4.2.2).
     fn elect(&mut self) {
         let electors = |id: HostId| -> Option<BTreeSet<HostId>> {
             let host = self.host(id).filter(|host| host.runs())?;
@@ -317,12 +319,7 @@ impl World {
             };
             let electors: BTreeSet<HostId> =
                 self.reached_by(id).into_iter().filter(grants).collect();
-            let votes = host
-                .raft
-                .configs
-                .last()
-                .is_some_and(|(_, sets)| sets.iter().any(|s| s.contains(&id)));
-            (votes && host.raft.is_quorum(&electors)).then_some(electors)
+            host.raft.is_quorum(&electors).then_some(electors)
         };
         let found = self
             .setup
