@@ -1,16 +1,20 @@
 //! Chores of the project, in Rust so that they need nothing but cargo: `cargo xtask CHORE`.
 
+mod lab;
+
 use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask CHORE
 
-  tidy    check the house rules on the tree (docs/testing.md lists them)";
+  tidy    check the house rules on the tree (docs/testing.md lists them)
+  lab     hosts, a client and switches in network namespaces: up, list, sh, down (root)";
 
 fn main() -> ExitCode {
     let chores: Vec<String> = std::env::args().skip(1).collect();
     match chores.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy(),
+        ["lab", ref words @ ..] => lab::run(Path::new(xtask::root()), words),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS

@@ -151,7 +151,10 @@ impl Space {
     }
 
     /// The processes that live in this namespace.
-    pub(super) fn pids(&self) -> Result<Vec<u32>, LabError> {
+    ///
+    /// # Errors
+    /// The command and what it said.
+    pub fn pids(&self) -> Result<Vec<u32>, LabError> {
         let text = command::run("ip", &["netns", "pids", &self.name])?;
         Ok(text.lines().filter_map(|pid| pid.parse().ok()).collect())
     }
