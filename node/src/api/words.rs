@@ -121,8 +121,8 @@ fn next_words(why: &Why, state: &State) -> (String, Option<u64>) {
                 (Some(ms), _) => (format!("{wait}; the next try is in {ms} ms"), Some(ms)),
                 (None, Some(ms)) => (
                     format!(
-                        "{wait}; otherwise it leaves the group as an orphan in {} s",
-                        ms.div_ceil(1_000)
+                        "{wait}; otherwise it leaves the group as an orphan in {}",
+                        span(ms)
                     ),
                     Some(ms),
                 ),
@@ -133,22 +133,38 @@ fn next_words(why: &Why, state: &State) -> (String, Option<u64>) {
             "the leader assigns it with its next plan".to_owned(),
             Some(0),
         ),
-        AddressState::Online { .. } => match why.orphan_expires_ms {
-            Some(ms) => {
-                let home = why.address.preferred.map_or_else(
-                    || "its preferred host, which was forgotten,".to_owned(),
-                    |host| state.name_of(host),
-                );
-                (
-                    format!(
-                        "nothing until {home} can serve it again; it leaves the group as an orphan in {} s",
-                        ms.div_ceil(1_000)
-                    ),
-                    Some(ms),
-                )
-            }
+        AddressState::Online { host } => match why.orphan_expires_ms {
+            Some(ms) => (
+                format!(
+                    "{}; it leaves the group as an orphan in {}",
+                    away(why, host, state),
+                    span(ms)
+                ),
+                Some(ms),
+            ),
+            None if why.address.preferred != Some(host) => (away(why, host, state), None),
             None => ("nothing: this is the equilibrium".to_owned(), None),
         },
+    }
+}
+
+/// What an address away from home waits for.
+fn away(why: &Why, holder: HostId, state: &State) -> String {
+    if why.address.pin == Some(holder) {
+        return format!("nothing: an operator keeps it on {}", state.name_of(holder));
+    }
+    match why.address.preferred {
+        Some(home) => format!("nothing until {} takes it again", state.name_of(home)),
+        None => "nothing: no host prefers it any more".to_owned(),
+    }
+}
+
+/// A span of time as people say it.
+fn span(ms: u64) -> String {
+    match ms.div_ceil(1_000) {
+        s if s >= 2 * 86_400 => format!("{} days", s / 86_400),
+        s if s >= 2 * 3_600 => format!("{} hours", s / 3_600),
+        s => format!("{s} s"),
     }
 }
 

@@ -25,6 +25,7 @@ pub mod wire;
 mod writes;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin::{AdminServer, Front, Listening};
 use crate::api::{Problem, ProblemKind, Response};
-use crate::config::{Driver, HostConfig};
+use crate::config::{DEFAULT_ADMIN, Driver, HostConfig};
 use crate::pki::ArrayIdentity;
 use crate::raft::{Compaction, ProposeError, Raft, RaftOptions, RaftTiming, RaftView, Step};
 use crate::transport::{
@@ -211,7 +212,7 @@ pub async fn run(
         () = &mut beating => Some(DaemonError::ControlEnded),
     };
     tracing::info!("stopping");
-    admin.close();
+    admin.iter().for_each(AdminServer::close);
     tasks.iter().for_each(JoinHandle::abort);
     daemon.mailbox.post(Letter::Stop);
     // The control thread's end closes the driver's queue, whose thread then lets go of every address.
@@ -219,7 +220,9 @@ pub async fn run(
         beating.await;
     }
     join(hands, "driver").await;
-    admin.ended().await;
+    if let Some(admin) = admin {
+        admin.ended().await;
+    }
     if let Some(dns) = Arc::into_inner(dns) {
         dns.shutdown().await;
     }
@@ -232,7 +235,7 @@ struct Running {
     daemon: Arc<Daemon>,
     tasks: Vec<JoinHandle<()>>,
     dns: Arc<DnsServer>,
-    admin: AdminServer,
+    admin: Option<AdminServer>,
     beating: std::thread::JoinHandle<()>,
     hands: std::thread::JoinHandle<()>,
 }
@@ -298,7 +301,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     };
     Ok(Running {
         tasks: start_tasks(&daemon, proposed),
-        admin: admin.serve(tls, front),
+        admin: admin.map(|admin| admin.serve(tls, front)),
         daemon,
         dns,
         beating,
@@ -334,9 +337,17 @@ async fn link(
     })
 }
 
-/// Takes the address of the admin API, before anything is started.
-fn listen(address: SocketAddr) -> Result<Listening, DaemonError> {
-    Listening::bind(address).map_err(|source| DaemonError::Bind { address, source })
+/// Takes the address of the admin API, before anything is started. Where nobody chose one, a second daemon
+/// on the machine does without.
+fn listen(address: SocketAddr) -> Result<Option<Listening>, DaemonError> {
+    match Listening::bind(address) {
+        Ok(listening) => Ok(Some(listening)),
+        Err(error) if address == DEFAULT_ADMIN && error.kind() == ErrorKind::AddrInUse => {
+            tracing::warn!(%address, "taken by another program: no HTTPS API; choose [admin] listen");
+            Ok(None)
+        }
+        Err(source) => Err(DaemonError::Bind { address, source }),
+    }
 }
 
 /// What guards the addresses, as status says it; loud when nothing does.

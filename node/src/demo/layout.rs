@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use statemachine::Policy;
 
 use crate::cli::CliError;
-use crate::config::{Driver, HostConfig, MemberConfig, Prefix, policy_to_toml};
+use crate::config::{Driver, HostConfig, MemberConfig, Prefix, load_host, policy_to_toml};
 use crate::found::Newcomer;
+use crate::pki::ArrayIdentity;
 
 /// From the DNS port to the control port: 5300 gives 7400. So two demos with different DNS ports
 /// share no port.
@@ -18,6 +19,9 @@ const ADMIN_ABOVE_DNS: u16 = 2_143;
 pub const GROUP: &str = "web";
 /// The group's zone.
 pub const ZONE: &str = "web.example.";
+
+/// Name of a host's configuration.
+const CONFIG: &str = "rais.toml";
 
 /// Where everything is.
 pub struct Layout {
@@ -32,6 +36,28 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The layout of the array that `dir` holds.
+    ///
+    /// # Errors
+    /// When its first host's configuration is not that of a demo.
+    pub fn recall(dir: PathBuf) -> Result<Self, CliError> {
+        let config = load_host(&dir.join(Self::name(1)).join(CONFIG))?;
+        let (Driver::Loopback { http_port }, Some(dns)) = (config.driver, config.dns.first())
+        else {
+            let what = format!("{} holds no demo", dir.display());
+            return Err(CliError::failed(what, "choose another --dir"));
+        };
+        let dns_port = dns.port();
+        let is_there = |number: &u8| ArrayIdentity::exists(&dir.join(Self::name(*number)));
+        let hosts = (1..=u8::MAX).take_while(is_there).last().unwrap_or(1);
+        Ok(Self {
+            dir,
+            hosts,
+            dns_port,
+            http_port,
+        })
+    }
+
     /// The name of host `number`, which counts from 1.
     pub fn name(number: u8) -> String {
         format!("h{number}")
@@ -97,13 +123,26 @@ impl Layout {
             }],
             interface: "lo".to_owned(),
         }];
-        let file = dir.join("rais.toml");
-        write_new(&file, &config.to_toml())?;
-        write_new(
+        let file = dir.join(CONFIG);
+        self.write_new(&file, &config.to_toml())?;
+        self.write_new(
             &self.policy_file(),
             &policy_to_toml(&Policy::new(GROUP, ZONE)),
         )?;
         Ok(file)
+    }
+
+    /// Writes a file that is not there yet.
+    pub fn write_new(&self, file: &Path, text: &str) -> Result<(), CliError> {
+        if file.exists() {
+            return Ok(());
+        }
+        std::fs::write(file, text).map_err(|error| {
+            CliError::failed(
+                format!("cannot write {}: {error}", file.display()),
+                "choose another --dir",
+            )
+        })
     }
 
     /// The group's policy.
@@ -115,16 +154,4 @@ impl Layout {
 /// The address of a host itself.
 fn own(number: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 77, 0, number))
-}
-
-fn write_new(file: &Path, text: &str) -> Result<(), CliError> {
-    if file.exists() {
-        return Ok(());
-    }
-    std::fs::write(file, text).map_err(|error| {
-        CliError::failed(
-            format!("cannot write {}: {error}", file.display()),
-            "choose another --dir",
-        )
-    })
 }

@@ -27,6 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ASK_EVERY: u32 = 10;
 /// How long a daemon may take to answer after its start, and the array to be whole.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// Name of the file that says that the set-up was finished.
+const WHOLE: &str = "whole";
 /// Name of the file that asks for a host's start.
 const RESTART_REQUEST: &str = "restart";
 
@@ -39,11 +41,14 @@ pub async fn run(real: &Real, args: DemoArgs) -> Result<(), CliError> {
         return request_restart(real, dir, host).await;
     }
     let dir = directory(args.dir.as_deref())?;
-    let layout = Layout {
-        dir,
-        hosts: args.hosts,
-        dns_port: args.dns_port,
-        http_port: args.http_port,
+    let layout = match ArrayIdentity::exists(&dir.join(Layout::name(1))) {
+        true => recall(real, dir, &args).await?,
+        false => Layout {
+            dir,
+            hosts: args.hosts,
+            dns_port: args.dns_port,
+            http_port: args.http_port,
+        },
     };
     let mut children = Children::default();
     let shown = tokio::select! {
@@ -55,7 +60,7 @@ pub async fn run(real: &Real, args: DemoArgs) -> Result<(), CliError> {
     };
     print(&format!(
         "\nending {} daemons; the data stays in {}\n",
-        args.hosts,
+        layout.hosts,
         layout.dir.display()
     ));
     children.end().await;
@@ -107,6 +112,36 @@ async fn show(
     }
 }
 
+/// The layout of the array that a directory holds: its own, whatever the command line says.
+async fn recall(real: &Real, dir: PathBuf, args: &DemoArgs) -> Result<Layout, CliError> {
+    let layout = Layout::recall(dir)?;
+    let shown = layout.dir.display();
+    if !layout.dir.join(WHOLE).exists() {
+        let what = format!("the set-up of the array in {shown} was interrupted");
+        return Err(CliError::failed(
+            what,
+            "remove the directory, or choose another --dir",
+        ));
+    }
+    for number in 1..=layout.hosts {
+        if status(real, &layout.host_dir(number)).await.is_ok() {
+            let what = format!("a demo is running in {shown} already");
+            return Err(CliError::failed(
+                what,
+                "end that one, or choose another --dir",
+            ));
+        }
+    }
+    let asked = (args.hosts, args.dns_port, args.http_port);
+    if asked != (layout.hosts, layout.dns_port, layout.http_port) {
+        print(&format!(
+            "{shown} holds {} hosts with DNS on port {} and HTTP on port {}; they keep that\n",
+            layout.hosts, layout.dns_port, layout.http_port
+        ));
+    }
+    Ok(layout)
+}
+
 /// Starts every host that the directory holds.
 fn resume(layout: &Layout, children: &mut Children) -> Result<(), CliError> {
     for number in
@@ -149,7 +184,8 @@ async fn set_up(
         let config = layout.write_files(number)?;
         children.start(layout, number, &config)?;
     }
-    whole(real, layout, children).await
+    whole(real, layout, children).await?;
+    layout.write_new(&layout.dir.join(WHOLE), "")
 }
 
 fn create(dir: &Path) -> Result<(), CliError> {

@@ -1,5 +1,6 @@
 //! Hosts: join, configuration, fence, down, up, forget.
 
+use alloc::format;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
@@ -92,6 +93,7 @@ fn join(
         });
     }
     let id = HostId(cx.index);
+    check_control(state, id, control)?;
     if state.hosts.contains_key(&id) {
         return Err(Rejected::WrongState(
             "one host may join with one entry".into(),
@@ -136,6 +138,7 @@ fn configure(state: &mut State, wanted: Host, cx: &mut Context<'_>) -> Result<()
             "a group or a preferred address is named twice".into(),
         ));
     }
+    check_control(state, wanted.id, &wanted.control)?;
     for spec in &wanted.members {
         check_preferred(state, wanted.id, spec)?;
     }
@@ -153,6 +156,25 @@ fn configure(state: &mut State, wanted: Host, cx: &mut Context<'_>) -> Result<()
     cx.tell(Effect::new(Happening::HostConfigured).host(wanted.id));
     bring_back(state, wanted.id);
     state.hosts.insert(wanted.id, wanted);
+    Ok(())
+}
+
+/// A control address leads to one host only, or its messages would reach another.
+fn check_control(state: &State, host: HostId, control: &[SocketAddr]) -> Result<(), Rejected> {
+    if control.is_empty() || !distinct(control.iter()) {
+        let why = "a host needs control addresses, each once";
+        return Err(Rejected::WrongState(why.into()));
+    }
+    let others = state.hosts.values().filter(|other| other.id != host);
+    for other in others {
+        if let Some(taken) = control
+            .iter()
+            .find(|address| other.control.contains(address))
+        {
+            let why = format!("control address {taken} is host {}'s", other.name);
+            return Err(Rejected::WrongState(why));
+        }
+    }
     Ok(())
 }
 
