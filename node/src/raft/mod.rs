@@ -115,6 +115,22 @@ pub struct Raft {
     room: Arc<Semaphore>,
     timing: RaftTiming,
     follower: Arc<JoinHandle<()>>,
+    beating: Arc<JoinHandle<()>>,
+}
+
+/// While this host leads, sends a heartbeat to every follower, `every` so often.
+async fn beat(core: Core, mut view: watch::Receiver<RaftView>, every: Duration) {
+    let mut due = tokio::time::interval(every);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while view.wait_for(|view| view.am_leader).await.is_ok() {
+        due.reset_immediately();
+        while view.borrow().am_leader {
+            due.tick().await;
+            if core.trigger().heartbeat().await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 impl Raft {
@@ -151,6 +167,8 @@ impl Raft {
             return Err(error);
         }
         let (view, follower) = view::follow(core.metrics());
+        let every = Duration::from_millis(options.timing.heartbeat_ms);
+        let beating = tokio::spawn(beat(core.clone(), view.clone(), every));
         let raft = Self {
             core,
             store,
@@ -160,6 +178,7 @@ impl Raft {
             room: Arc::new(Semaphore::new(MAX_PROPOSALS)),
             timing: options.timing,
             follower: Arc::new(follower),
+            beating: Arc::new(beating),
         };
         raft.stand_alone().await;
         Ok(raft)
@@ -390,5 +409,6 @@ impl Raft {
         }
         self.store.close().await;
         self.follower.abort();
+        self.beating.abort();
     }
 }
