@@ -4,8 +4,9 @@
 //! replicated state each time and repeats whatever it can't see done. The epoch rides along as the
 //! fencing token: what is held says under which assignment it is held.
 //!
-//! A driver never looks at leases. Whoever calls it has checked the deadline before and checks it
-//! again after; the gate in the kernel, where there is one, covers the time in between.
+//! Whoever calls a driver has checked the lease's deadline before and checks it again after. A driver
+//! with a gate in the kernel gets the deadline too ([`AddressDriver::acquire_until`], `renew`), and
+//! wants to be called now and then (`tick`); one without needs none of these.
 
 use std::io;
 use std::net::IpAddr;
@@ -41,7 +42,47 @@ pub enum Gate {
         /// Why there is no gate, for `rais status` and the log.
         reason: &'static str,
     },
+    /// The kernel drops what belongs to an address whose lease has ended.
+    Kernel {
+        /// Its tables and what shields them, for `rais status` and the log.
+        detail: String,
+    },
 }
+
+/// Something that happened to an address without an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Incident {
+    /// Another hand changed the gate: all addresses were taken off, and the gate laid again.
+    GateTouched {
+        /// The kind of object that was touched.
+        object: &'static str,
+    },
+    /// The lease ended at the gate before it was renewed; the address is off the interface.
+    Lapsed {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// A managed address stood on an interface without a lease, and was removed.
+    Removed {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// An address that should be held had gone, and is back.
+    Restored {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// The driver could not do its rounds; what has no lease falls silent by itself.
+    Failed {
+        /// What it could not do, and why.
+        error: String,
+    },
+}
+
+/// Time between two calls of [`AddressDriver::tick`], in ms: a gate that is opened by hand is
+/// noticed within this, and the shortest step between announcements is about as long.
+pub const TICK_MS: u64 = 20;
 
 /// Holds and lets go of service addresses on this host. Blocking: call it on its own thread.
 pub trait AddressDriver: Send {
@@ -52,6 +93,43 @@ pub trait AddressDriver: Send {
     /// # Errors
     /// [`DriverError::AcquireFailed`]; the address is then not held, or still held as before.
     fn acquire(&mut self, address: ServiceAddress, epoch: u64) -> Result<(), DriverError>;
+
+    /// As [`AddressDriver::acquire`], under a lease that ends at `deadline_us` (microseconds of
+    /// CLOCK_BOOTTIME): after that nothing answers, whatever becomes of this process.
+    ///
+    /// # Errors
+    /// As [`AddressDriver::acquire`], and when the lease ends before the address is taken.
+    fn acquire_until(
+        &mut self,
+        address: ServiceAddress,
+        epoch: u64,
+        deadline_us: u64,
+    ) -> Result<(), DriverError> {
+        let _ = deadline_us;
+        self.acquire(address, epoch)
+    }
+
+    /// Says which addresses this host could carry: all others are left alone. Call it before the
+    /// first acquire, and again when the array's addresses change.
+    ///
+    /// # Errors
+    /// [`DriverError::ManageFailed`]; the addresses of before are then still managed.
+    fn manage(&mut self, addresses: &[ServiceAddress]) -> Result<(), DriverError> {
+        let _ = addresses;
+        Ok(())
+    }
+
+    /// The lease was renewed: what is held may answer until `deadline_us`. Call it as soon as that
+    /// is known; it costs microseconds.
+    fn renew(&mut self, deadline_us: u64) -> Vec<Incident> {
+        let _ = deadline_us;
+        Vec::new()
+    }
+
+    /// Mends what others changed, and sends what is due. Call it every [`TICK_MS`].
+    fn tick(&mut self) -> Vec<Incident> {
+        Vec::new()
+    }
 
     /// Makes this host stop answering for `ip`: on return nothing answers any more, and
     /// connections that were established are closed. An address that is not held is no error.
@@ -81,6 +159,15 @@ pub enum DriverError {
         /// What stood in the way.
         #[source]
         cause: AcquireFault,
+    },
+    /// The list of managed addresses could not be told to the kernel.
+    #[error("cannot manage {count} addresses: {cause}")]
+    ManageFailed {
+        /// How many were to be managed.
+        count: usize,
+        /// What stood in the way.
+        #[source]
+        cause: io::Error,
     },
     /// The address could not be let go.
     #[error("cannot release {ip}: {cause}")]
@@ -126,6 +213,29 @@ pub enum AcquireFault {
         /// The bound.
         limit: usize,
     },
+    /// Nobody said that this host could carry it.
+    #[error("the gate does not guard it: `manage` was not told of it")]
+    Unmanaged,
+    /// The lease ended first.
+    #[error("the lease ended before the address was taken")]
+    TooLate,
+    /// The interface is not there.
+    #[error("there is no interface `{name}`: see `ip link`, and `interface` in rais.toml")]
+    NoInterface {
+        /// Its name.
+        name: String,
+    },
+    /// Another machine on the link has the address.
+    #[error(
+        "the machine with MAC {mac} answers for it: not a host of this array, or a fence failed"
+    )]
+    Conflict {
+        /// Its MAC, as people write it.
+        mac: String,
+    },
+    /// The gate refused.
+    #[error(transparent)]
+    Gate(#[from] crate::gate::GateError),
     /// The system refused.
     #[error("could not {action}: {source}")]
     System {

@@ -5,7 +5,8 @@
 //!
 //! Rooms that are furnished: [`driver`] (the contract), [`loopback`] (addresses of `rais demo`),
 //! [`clock`] (CLOCK_BOOTTIME), [`gate`] (nftables lease sets), [`address`] (addresses on interfaces),
-//! [`announce`] (ARP and ND), [`packet`] (raw frames). Rooms kept free for the next releases:
+//! [`announce`] (ARP and ND), [`packet`] (raw frames), [`connections`] (TCP that must end), and
+//! [`netlink_driver`], which puts these together. Rooms kept free for the next releases:
 //! `warden` (the child process that owns these), `probe` (test and load objects), `script`.
 //!
 //! The only crate where `unsafe` may appear: one block, in [`packet`]. rustix covers the rest.
@@ -13,8 +14,10 @@
 pub mod address;
 pub mod announce;
 pub mod clock;
+pub mod connections;
 pub mod driver;
 pub mod gate;
 pub mod loopback;
 mod netlink;
+pub mod netlink_driver;
 pub mod packet;

@@ -1,14 +1,13 @@
 //! The gate alone: the address stays on the interface all the time, so that only the gate decides.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use host::clock::boottime_us;
 use host::gate::{Change, GateError, Guard, KernelGate, NoGate};
 
 use crate::netns::{DEVICE, SERVICE4, SERVICE6, Wire, ip, services};
-use crate::observer::{Kind, Observer, Seen};
+use crate::observer::{Kind, Observer, Seen, after, of, unanswered, wait_until};
 
 /// What an end may be late by, in µs: the promise of the protocol.
 const LATE_US: u64 = 10_000;
@@ -29,24 +28,6 @@ fn on_interface(wire: &Wire) {
         .shell(&format!("ip address add {SERVICE4}/24 dev {DEVICE}"));
     wire.host
         .shell(&format!("ip address add {SERVICE6}/64 dev {DEVICE} nodad"));
-}
-
-fn after(ms: u64) -> u64 {
-    boottime_us() + ms * 1000
-}
-
-/// Waits for a point in time: the end of a lease is no event that anybody tells.
-fn wait_until(deadline_us: u64) {
-    while let Some(left @ 1..) = deadline_us.checked_sub(boottime_us()) {
-        std::thread::park_timeout(Duration::from_micros(left));
-    }
-}
-
-fn of(seen: &[Seen], service: IpAddr) -> Vec<Seen> {
-    seen.iter()
-        .copied()
-        .filter(|seen| seen.ip == service)
-        .collect()
 }
 
 /// Goal: a closed gate hides an address that is on the interface: no ARP, no NA, no answer.
@@ -194,7 +175,7 @@ fn renewal_loses_no_packet() {
         std::thread::park_timeout(Duration::from_millis(2));
     }
     let ended = boottime_us();
-    let (seen, sent) = observer.stop();
+    let seen = observer.stop();
     took.sort_unstable();
     println!(
         "{} renewals of 2 addresses in µs: p50 {} p99 {}",
@@ -203,19 +184,9 @@ fn renewal_loses_no_packet() {
         took[took.len() * 99 / 100]
     );
     for service in services() {
-        let answered: BTreeSet<Kind> = of(&seen, service).iter().map(|s| s.kind).collect();
-        let asked = sent.iter().filter(|(_, at)| *at < ended - 5_000);
-        let lost: Vec<_> = asked
-            .clone()
-            .filter(|(n, _)| !answered.contains(&Kind::Echo(*n)))
-            .collect();
-        assert!(
-            lost.is_empty(),
-            "{service} lost {} of {}",
-            lost.len(),
-            asked.count()
-        );
-        assert!(asked.count() > 500);
+        let (lost, asked) = unanswered(&seen, service, began..ended - 5_000);
+        assert!(lost.is_empty(), "{service} lost {} of {asked}", lost.len());
+        assert!(asked > 500, "{asked}");
     }
 }
 
@@ -308,13 +279,10 @@ fn next_start_adopts_the_leases_without_a_hole() {
     assert!(lapsed.unwrap().is_empty());
     wait_until(after(20));
     let ended = boottime_us();
-    let (seen, sent) = observer.stop();
+    let seen = observer.stop();
     for service in services() {
-        let answered: BTreeSet<Kind> = of(&seen, service).iter().map(|s| s.kind).collect();
-        let lost = sent
-            .iter()
-            .filter(|(n, at)| *at < ended - 5_000 && !answered.contains(&Kind::Echo(*n)));
-        assert_eq!(lost.count(), 0, "{service}");
+        let (lost, asked) = unanswered(&seen, service, 0..ended - 5_000);
+        assert!(lost.is_empty() && asked > 20, "{service} lost {lost:?}");
     }
     second
         .manage(

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods)]
 
+mod driver;
 mod gate;
 mod netns;
 mod observer;
+mod stopped;

@@ -1,6 +1,7 @@
 //! What a client on the wire sees: asks for the service addresses each millisecond, and notes when
 //! the kernel received each frame that comes from one of them or speaks for it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -198,4 +199,43 @@ fn checksum(bytes: &[u8]) -> [u8; 2] {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     (!(sum as u16)).to_be_bytes()
+}
+
+/// The deadline in so many ms.
+pub fn after(ms: u64) -> u64 {
+    boottime_us() + ms * 1000
+}
+
+/// Waits for a point in time: the end of a lease is no event that anybody tells.
+pub fn wait_until(deadline_us: u64) {
+    while let Some(left @ 1..) = deadline_us.checked_sub(boottime_us()) {
+        std::thread::park_timeout(Duration::from_micros(left));
+    }
+}
+
+/// What was seen of one address.
+pub fn of(seen: &[Seen], service: IpAddr) -> Vec<Seen> {
+    seen.iter()
+        .copied()
+        .filter(|seen| seen.ip == service)
+        .collect()
+}
+
+/// The echo requests of before `until_us` that `service` did not answer, and how many there were.
+pub fn unanswered(
+    (seen, sent): &(Vec<Seen>, Vec<(u16, u64)>),
+    service: IpAddr,
+    span_us: std::ops::Range<u64>,
+) -> (Vec<u16>, usize) {
+    let seen = of(seen, service);
+    let answered: BTreeSet<Kind> = seen.iter().map(|seen| seen.kind).collect();
+    let asked: Vec<u16> = sent
+        .iter()
+        .filter(|(_, at)| span_us.contains(at))
+        .map(|(number, _)| *number)
+        .collect();
+    let lost = asked
+        .iter()
+        .filter(|n| !answered.contains(&Kind::Echo(**n)));
+    (lost.copied().collect(), asked.len())
 }

@@ -1,0 +1,545 @@
+//! The driver for real interfaces: gate, address and announcement in the one safe order.
+//!
+//! Take: the gate opens while the address is not on the interface, then the clock, the address, the
+//! clock again, the announcement. Let go: gate shut, address off, connections ended. So a pause at
+//! any point ends in silence. What it holds it reads from the kernel; what it *should* hold it
+//! remembers, and mends on each tick.
+//!
+//! Limits: no async and nothing of the daemon in here, so that it can move into the warden. A
+//! foreign claim of a held address is not answered yet; one lease for all addresses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::address::{Addresses, Interface, OnInterface, label};
+use crate::announce::{Announcer, Burst, Mac};
+use crate::clock::boottime_us;
+use crate::connections::Connections;
+use crate::driver::{
+    AcquireFault, AddressDriver, DriverError, Gate, Held, Incident, ServiceAddress,
+};
+use crate::gate::{Change, GateError, Guard, KernelGate, Lease, NoGate, Watch};
+
+/// Name in status, logs and errors.
+const NAME: &str = "netlink";
+/// Most addresses held at once: a renewal of these is 8 transactions of 128.
+pub const MAX_HELD: usize = 1_024;
+/// Time between two refreshes of the lives of addresses, in microseconds: below half of the
+/// shortest life, which is 2 s.
+const REFRESH_US: u64 = 500_000;
+/// Time between two tries of what failed, in microseconds.
+const AGAIN_US: u64 = 1_000_000;
+/// What must be left of a lease for an address to be taken, in microseconds.
+const WORTH_US: u64 = 20_000;
+
+/// What can be chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// What shields the gate.
+    pub guard: Guard,
+    /// How long to ask the link whether somebody has an address before it is taken; zero: not at
+    /// all, since the lease has ruled out the array's own hosts.
+    pub probe: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            guard: Guard::Owned,
+            probe: Duration::ZERO,
+        }
+    }
+}
+
+/// Holds service addresses on real interfaces, behind the gate.
+#[derive(Debug)]
+pub struct Netlink {
+    gate: KernelGate,
+    watch: Watch,
+    addresses: Addresses,
+    announcer: Announcer,
+    connections: Connections,
+    options: Options,
+    wanted: BTreeMap<IpAddr, Wanted>,
+    deadline_us: u64,
+    refreshed_us: u64,
+}
+
+/// An address that was ordered.
+#[derive(Clone, Debug)]
+struct Wanted {
+    address: ServiceAddress,
+    epoch: u64,
+    interface: Interface,
+    burst: Burst,
+    /// It is off the interface, and waits for a lease that lives.
+    off: bool,
+    /// Not before this is it tried again.
+    again_us: u64,
+}
+
+impl Netlink {
+    /// Lays or adopts the gate for the host with this `tag` (1 to 24 of a-z, 0-9 and `-`; the same
+    /// at each start), in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// Says why there can be no gate.
+    pub fn open(tag: &str, options: Options) -> Result<Self, NoGate> {
+        let system = |action| move |source| NoGate::System { action, source };
+        let gate = KernelGate::open(tag, options.guard)?;
+        let watch = gate.watch().map_err(system("watch the tables"))?;
+        let addresses = Addresses::open().map_err(system("open the address socket"))?;
+        let connections = Connections::open().map_err(system("open the connection socket"))?;
+        let announcer = Announcer::open().map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => NoGate::NoPermission,
+            _ => system("open the announcement socket")(source),
+        })?;
+        Ok(Self {
+            gate,
+            watch,
+            addresses,
+            announcer,
+            connections,
+            options,
+            wanted: BTreeMap::new(),
+            deadline_us: 0,
+            refreshed_us: 0,
+        })
+    }
+
+    /// The gate, for status.
+    #[must_use]
+    pub fn kernel_gate(&self) -> &KernelGate {
+        &self.gate
+    }
+
+    /// Tells of changes to the gate: something to poll between ticks.
+    #[must_use]
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Takes everything off and removes the gate: when the host leaves the array.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn leave(mut self) -> Result<(), DriverError> {
+        for ip in self.gate.managed().clone() {
+            self.release(ip)?;
+        }
+        let count = self.gate.managed().len();
+        self.gate
+            .remove()
+            .map_err(|cause| DriverError::ManageFailed {
+                count,
+                cause: io::Error::other(cause),
+            })
+    }
+}
+
+impl AddressDriver for Netlink {
+    fn acquire(&mut self, address: ServiceAddress, _epoch: u64) -> Result<(), DriverError> {
+        Err(DriverError::AcquireFailed {
+            ip: address.ip,
+            cause: AcquireFault::Unsupported {
+                driver: NAME,
+                takes: "addresses under a lease: acquire_until",
+            },
+        })
+    }
+
+    fn acquire_until(
+        &mut self,
+        address: ServiceAddress,
+        epoch: u64,
+        deadline_us: u64,
+    ) -> Result<(), DriverError> {
+        let ip = address.ip;
+        // The lease is the host's, so a renewal that came while the order waited counts.
+        self.deadline_us = self.deadline_us.max(deadline_us);
+        self.try_acquire(address, epoch)
+            .map_err(|cause| DriverError::AcquireFailed { ip, cause })
+    }
+
+    fn manage(&mut self, addresses: &[ServiceAddress]) -> Result<(), DriverError> {
+        let failed = |cause: io::Error| DriverError::ManageFailed {
+            count: addresses.len(),
+            cause,
+        };
+        let ips: BTreeSet<IpAddr> = addresses.iter().map(|address| address.ip).collect();
+        let devices = addresses.iter().map(|a| a.interface.clone()).collect();
+        // What is no longer guarded must not stay behind on an interface.
+        for ip in self
+            .gate
+            .managed()
+            .difference(&ips)
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            self.release(ip)?;
+        }
+        self.gate
+            .manage(&ips, &devices)
+            .map_err(|error| failed(io::Error::other(error)))?;
+        let mut incidents = Vec::new();
+        self.remove_without_lease(&mut incidents).map_err(failed)
+    }
+
+    fn renew(&mut self, deadline_us: u64) -> Vec<Incident> {
+        self.deadline_us = self.deadline_us.max(deadline_us);
+        let on = self.wanted.iter().filter(|(_, wanted)| !wanted.off);
+        let leases: Vec<(IpAddr, u64)> = on.map(|(ip, wanted)| (*ip, wanted.epoch)).collect();
+        let mut incidents = Vec::new();
+        match self.gate.renew(&leases, self.deadline_us) {
+            Ok(lapsed) => {
+                for ip in lapsed {
+                    self.lapse(ip, &mut incidents);
+                }
+            }
+            Err(error) => incidents.push(failed(error)),
+        }
+        incidents
+    }
+
+    fn tick(&mut self) -> Vec<Incident> {
+        let mut incidents = Vec::new();
+        let mended = self
+            .mend_gate(&mut incidents)
+            .and_then(|()| self.remove_without_lease(&mut incidents))
+            .and_then(|()| self.put_back(&mut incidents));
+        if let Err(error) = mended {
+            incidents.push(failed(error));
+        }
+        self.take_again(&mut incidents);
+        self.announce_due();
+        incidents
+    }
+
+    fn release(&mut self, ip: IpAddr) -> Result<(), DriverError> {
+        // Never an address of the machine's own, whatever the order says.
+        if !self.gate.managed().contains(&ip) {
+            return Ok(());
+        }
+        let failed = |cause| DriverError::ReleaseFailed { ip, cause };
+        self.wanted.remove(&ip);
+        let closed = self.gate.close(ip);
+        self.take_off(ip).map_err(failed)?;
+        closed.map_err(|error| failed(io::Error::other(error)))?;
+        // The address is gone; connections that stay are an inconvenience to this host alone.
+        match self.connections.end_all(ip) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(%ip, count, "ended connections"),
+            Err(error) => tracing::warn!(%ip, %error, "cannot end connections"),
+        }
+        Ok(())
+    }
+
+    fn held(&self) -> Vec<Held> {
+        let Ok((on, leases)) = self.look() else {
+            // Not to be asked: say what may be held rather than that nothing is.
+            let wanted = self.wanted.iter();
+            return wanted
+                .map(|(ip, wanted)| Held {
+                    ip: *ip,
+                    epoch: wanted.epoch,
+                })
+                .collect();
+        };
+        let on: BTreeSet<IpAddr> = on.iter().map(|address| address.ip).collect();
+        let held = leases.into_values().filter(|lease| on.contains(&lease.ip));
+        held.map(|lease| Held {
+            ip: lease.ip,
+            epoch: lease.epoch,
+        })
+        .collect()
+    }
+
+    fn gate(&self) -> Gate {
+        Gate::Kernel {
+            detail: self.gate.describe(),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+}
+
+impl Netlink {
+    fn try_acquire(&mut self, address: ServiceAddress, epoch: u64) -> Result<(), AcquireFault> {
+        let ip = address.ip;
+        if !self.gate.managed().contains(&ip) {
+            return Err(AcquireFault::Unmanaged);
+        }
+        if boottime_us() >= self.deadline_us {
+            return Err(AcquireFault::TooLate);
+        }
+        if let Some(wanted) = self.wanted.get(&ip) {
+            if epoch < wanted.epoch {
+                return Err(AcquireFault::StaleEpoch {
+                    held: wanted.epoch,
+                    offered: epoch,
+                });
+            }
+        } else if self.wanted.len() >= MAX_HELD {
+            return Err(AcquireFault::Full { limit: MAX_HELD });
+        }
+        let interface = self
+            .addresses
+            .interface(&address.interface)
+            .map_err(system("ask for the interface"))?
+            .ok_or_else(|| AcquireFault::NoInterface {
+                name: address.interface.clone(),
+            })?;
+        let mut wanted = Wanted {
+            address,
+            epoch,
+            interface,
+            burst: Burst::starting(boottime_us()),
+            off: false,
+            again_us: 0,
+        };
+        let taken = self.take(&wanted);
+        if taken.is_err() {
+            self.wanted.remove(&ip);
+            self.abandon(ip);
+        } else {
+            self.announce(&mut wanted);
+            self.wanted.insert(ip, wanted);
+        }
+        taken
+    }
+
+    /// Step 12 of the protocol, but for the announcement.
+    fn take(&mut self, wanted: &Wanted) -> Result<(), AcquireFault> {
+        let Wanted {
+            address,
+            epoch,
+            interface,
+            ..
+        } = wanted;
+        let (ip, deadline_us) = (address.ip, self.deadline_us);
+        let (on, leases) = self.look().map_err(system("look at the addresses"))?;
+        let in_place = on.iter().any(|a| a.ip == ip && a.index == interface.index);
+        if in_place && leases.contains_key(&ip) {
+            // Held already, by us or by an earlier start of this host: nothing may be lost now.
+            if self.gate.renew(&[(ip, *epoch)], deadline_us)?.is_empty() {
+                return Ok(());
+            }
+        }
+        self.take_off(ip).map_err(system("clear the address"))?;
+        self.refuse_conflict(wanted)?;
+        self.gate
+            .open_until(ip, *epoch, deadline_us)
+            .map_err(too_late)?;
+        if boottime_us() >= deadline_us {
+            return Err(AcquireFault::TooLate);
+        }
+        self.put_on(wanted).map_err(system("add the address"))?;
+        if boottime_us() >= deadline_us {
+            return Err(AcquireFault::TooLate);
+        }
+        Ok(())
+    }
+
+    fn refuse_conflict(&self, wanted: &Wanted) -> Result<(), AcquireFault> {
+        if self.options.probe.is_zero() {
+            return Ok(());
+        }
+        let probed = self
+            .announcer
+            .probe(&wanted.interface, wanted.address.ip, self.options.probe);
+        match probed.map_err(system("ask the link"))? {
+            Some(mac) => Err(AcquireFault::Conflict { mac: words(mac) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Undoes what a failed take may have done.
+    fn abandon(&mut self, ip: IpAddr) {
+        if let Err(error) = self.gate.close(ip) {
+            tracing::error!(%ip, %error, "the gate ends with the lease");
+        }
+        if let Err(error) = self.take_off(ip) {
+            tracing::error!(%ip, %error, "the address stays behind a closed gate");
+        }
+    }
+
+    fn look(&self) -> io::Result<(Vec<OnInterface>, BTreeMap<IpAddr, Lease>)> {
+        let managed = self.gate.managed();
+        let mut on = self.addresses.list()?;
+        on.retain(|address| managed.contains(&address.ip));
+        let leases = self.gate.leases().map_err(io::Error::other)?;
+        Ok((
+            on,
+            leases.into_iter().map(|lease| (lease.ip, lease)).collect(),
+        ))
+    }
+
+    fn put_on(&self, wanted: &Wanted) -> io::Result<()> {
+        let left_us = self.deadline_us.saturating_sub(boottime_us());
+        let address = OnInterface {
+            ip: wanted.address.ip,
+            prefix_len: wanted.address.prefix_len,
+            index: wanted.interface.index,
+            // Rounded up, and a second for a host that is slow to refresh.
+            valid_s: Some(u32::try_from(left_us / 1_000_000 + 2).unwrap_or(u32::MAX - 1)),
+        };
+        let label = label(&wanted.address.interface);
+        self.addresses.add(address, label.as_deref())
+    }
+
+    fn take_off(&self, ip: IpAddr) -> io::Result<()> {
+        let on = self.addresses.list()?;
+        on.into_iter()
+            .filter(|address| address.ip == ip)
+            .try_for_each(|address| self.addresses.remove(address))
+    }
+
+    /// The lease ended at the gate: off with the address, until a lease that lives.
+    fn lapse(&mut self, ip: IpAddr, incidents: &mut Vec<Incident>) {
+        if let Some(wanted) = self.wanted.get_mut(&ip) {
+            wanted.off = true;
+        }
+        incidents.push(Incident::Lapsed { ip });
+        if let Err(error) = self.take_off(ip) {
+            incidents.push(failed(error));
+        }
+    }
+
+    fn mend_gate(&mut self, incidents: &mut Vec<Incident>) -> io::Result<()> {
+        let Some(change) = self.watch.look()? else {
+            return Ok(());
+        };
+        if let Change::Foreign { object } = change {
+            incidents.push(Incident::GateTouched { object });
+            for wanted in self.wanted.values_mut() {
+                wanted.off = true;
+            }
+            for ip in self.gate.managed().clone() {
+                self.take_off(ip)?;
+            }
+        }
+        self.gate.restore().map_err(io::Error::other)
+    }
+
+    fn remove_without_lease(&mut self, incidents: &mut Vec<Incident>) -> io::Result<()> {
+        let (on, leases) = self.look()?;
+        for address in on
+            .into_iter()
+            .filter(|address| !leases.contains_key(&address.ip))
+        {
+            self.addresses.remove(address)?;
+            let ip = address.ip;
+            match self.wanted.get_mut(&ip) {
+                Some(wanted) => {
+                    wanted.off = true;
+                    incidents.push(Incident::Lapsed { ip });
+                }
+                None => incidents.push(Incident::Removed { ip }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts back what somebody deleted while its lease lives, and keeps the lives of the rest.
+    fn put_back(&mut self, incidents: &mut Vec<Incident>) -> io::Result<()> {
+        let (on, leases) = self.look()?;
+        let now_us = boottime_us();
+        let refresh = now_us.saturating_sub(self.refreshed_us) >= REFRESH_US;
+        let mut wanted = std::mem::take(&mut self.wanted);
+        for (ip, wanted) in wanted.iter_mut().filter(|(_, wanted)| !wanted.off) {
+            let index = wanted.interface.index;
+            let there = on.iter().any(|a| a.ip == *ip && a.index == index);
+            if !leases.contains_key(ip) {
+                wanted.off = true;
+            } else if (!there || refresh) && now_us < self.deadline_us {
+                match self.put_on(wanted) {
+                    Ok(()) if !there => {
+                        wanted.burst = Burst::starting(now_us);
+                        incidents.push(Incident::Restored { ip: *ip });
+                    }
+                    Ok(()) => {}
+                    // The interface may be gone or new: look for it by name, from the start.
+                    Err(error) => {
+                        wanted.off = true;
+                        incidents.push(failed(error));
+                    }
+                }
+            }
+        }
+        self.wanted = wanted;
+        if refresh {
+            self.refreshed_us = now_us;
+        }
+        Ok(())
+    }
+
+    /// Takes again what lost its lease or its gate, in the full order.
+    fn take_again(&mut self, incidents: &mut Vec<Incident>) {
+        let now_us = boottime_us();
+        if self.deadline_us < now_us + WORTH_US {
+            return;
+        }
+        let due = |wanted: &&Wanted| wanted.off && wanted.again_us <= now_us;
+        let off: Vec<Wanted> = self.wanted.values().filter(due).cloned().collect();
+        for wanted in off {
+            let (ip, mut keep) = (wanted.address.ip, wanted.clone());
+            match self.try_acquire(wanted.address, wanted.epoch) {
+                Ok(()) => incidents.push(Incident::Restored { ip }),
+                Err(error) => {
+                    incidents.push(failed(format!("cannot take {ip} again: {error}")));
+                    keep.again_us = now_us + AGAIN_US;
+                    self.wanted.insert(ip, keep);
+                }
+            }
+        }
+    }
+
+    fn announce_due(&mut self) {
+        let mut wanted = std::mem::take(&mut self.wanted);
+        let now_us = boottime_us();
+        for wanted in wanted.values_mut() {
+            if !wanted.off && wanted.burst.due_us() <= now_us {
+                self.announce(wanted);
+            }
+        }
+        self.wanted = wanted;
+    }
+
+    fn announce(&self, wanted: &mut Wanted) {
+        let ip = wanted.address.ip;
+        let now_us = boottime_us();
+        wanted.burst.sent(now_us);
+        if now_us >= self.deadline_us {
+            return;
+        }
+        // A frame that is lost is made good by the next one of the burst.
+        if let Err(error) = self.announcer.announce(&wanted.interface, ip) {
+            tracing::debug!(%ip, %error, "an announcement was not sent");
+        }
+    }
+}
+
+fn system(action: &'static str) -> impl FnOnce(io::Error) -> AcquireFault {
+    move |source| AcquireFault::System { action, source }
+}
+
+fn too_late(error: GateError) -> AcquireFault {
+    match error {
+        GateError::TooLate { .. } => AcquireFault::TooLate,
+        other => AcquireFault::Gate(other),
+    }
+}
+
+fn failed(error: impl ToString) -> Incident {
+    Incident::Failed {
+        error: error.to_string(),
+    }
+}
+
+fn words(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
