@@ -183,6 +183,8 @@ impl Core {
     ) -> Self {
         let mut view = View::default();
         view.look(&state, now);
+        let mut promises = Promises::new(now);
+        promises.applied(state.index);
         Self {
             me,
             boot,
@@ -190,7 +192,7 @@ impl Core {
             state,
             raft: RaftStatus::default(),
             lease: Lease::default(),
-            promises: Promises::new(now),
+            promises,
             view,
             fences: Fences::default(),
             agent: Agent::default(),

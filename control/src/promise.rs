@@ -4,7 +4,7 @@
 //! everything just before (lease.md, steps 2 and 6). Marks of the log count as soon as they are
 //! appended; a mark that gives something back counts only once applied, since it may be refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use statemachine::{HostId, HostState, State};
 
@@ -16,7 +16,9 @@ pub struct Promises {
     started: Instant,
     ends: BTreeMap<HostId, Instant>,
     marks: BTreeMap<u64, (u64, Vec<HostId>)>,
-    durable: u64,
+    /// Marked entries that are not on disk yet. An entry may be applied before it is.
+    awaited: BTreeSet<u64>,
+    applied: u64,
 }
 
 impl Promises {
@@ -27,7 +29,8 @@ impl Promises {
             started,
             ends: BTreeMap::new(),
             marks: BTreeMap::new(),
-            durable: 0,
+            awaited: BTreeSet::new(),
+            applied: 0,
         }
     }
 
@@ -40,18 +43,24 @@ impl Promises {
                 taken_from,
             } => {
                 self.marks.split_off(&index);
-                self.marks.insert(index, (term, taken_from));
+                self.awaited.split_off(&index);
+                self.awaited.insert(index);
+                // What the state says by now needs no mark, and none would take it away again.
+                if index > self.applied {
+                    self.marks.insert(index, (term, taken_from));
+                }
             }
             LogMark::Truncated { after } => {
                 self.marks.split_off(&(after + 1));
-                self.durable = self.durable.min(after);
+                self.awaited.split_off(&(after + 1));
             }
-            LogMark::Durable { index } => self.durable = index,
+            LogMark::Durable { index } => self.awaited = self.awaited.split_off(&(index + 1)),
         }
     }
 
     /// Drops marks that the state says by now.
     pub fn applied(&mut self, index: u64) {
+        self.applied = index;
         self.marks = self.marks.split_off(&(index + 1));
     }
 
@@ -99,11 +108,10 @@ impl Promises {
     ) -> Option<u64> {
         let (index, term) = fence;
         let marked = self.marks.get(&index);
-        let appended = marked.is_some_and(|(t, hosts)| *t == term && hosts.contains(&host))
-            && self.durable >= index;
+        let appended = marked.is_some_and(|(t, hosts)| *t == term && hosts.contains(&host));
         let standing = state.hosts.get(&host).map(|h| h.state);
         let applied = state.index >= index && standing == Some(HostState::Fencing { index });
-        if !appended && !applied {
+        if self.awaited.contains(&index) || !(appended || applied) {
             return None;
         }
         Some(self.end(state, host).us_since(now))
@@ -122,4 +130,64 @@ impl Promises {
 #[must_use]
 pub fn longest_lease_ms(state: &State) -> u32 {
     state.timing.lease_ms.max(state.previous_lease_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use statemachine::{Boot, Host, Incarnation};
+
+    fn fenced(host: HostId, index: u64) -> State {
+        let mut state = State {
+            index,
+            ..State::default()
+        };
+        let entry = Host {
+            id: host,
+            name: "h2".into(),
+            control: Vec::new(),
+            dns: Vec::new(),
+            observer: false,
+            members: Vec::new(),
+            incarnation: Incarnation(1),
+            boot: Boot(1),
+            state: HostState::Fencing { index },
+            taken_at: 0,
+        };
+        state.hosts.insert(host, entry);
+        state
+    }
+
+    /// Goal: a voter answers for a fence only when the entry is on its disk, applied or not.
+    /// Method: appended, applied, durable, in that order; after each, the question.
+    #[test]
+    fn an_applied_fence_that_is_not_on_disk_is_not_answered() {
+        let (host, later) = (HostId(2), Instant(10_000_000));
+        let state = fenced(host, 7);
+        let mut promises = Promises::new(Instant(0));
+        promises.log(LogMark::Appended {
+            index: 7,
+            term: 3,
+            taken_from: vec![host],
+        });
+        assert_eq!(promises.remaining_us(&state, host, (7, 3), later), None);
+        promises.applied(7);
+        assert_eq!(promises.remaining_us(&state, host, (7, 3), later), None);
+        promises.log(LogMark::Durable { index: 7 });
+        assert_eq!(promises.remaining_us(&state, host, (7, 3), later), Some(0));
+    }
+
+    /// Goal: a mark that comes after its entry was applied takes nothing away a second time.
+    /// Method: applied first, as a busy control thread sees it.
+    #[test]
+    fn a_mark_of_an_applied_entry_is_no_mark() {
+        let mut promises = Promises::new(Instant(0));
+        promises.applied(9);
+        promises.log(LogMark::Appended {
+            index: 7,
+            term: 3,
+            taken_from: vec![HostId(2)],
+        });
+        assert!(!promises.takes_from(HostId(2)));
+    }
 }
