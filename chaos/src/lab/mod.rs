@@ -45,6 +45,9 @@ use std::path::{Path, PathBuf};
 /// its namespaces, and a leak must end somewhere.
 pub const MAX_LABS: usize = 16;
 
+/// A process may have forked between being listed and being killed: look again, this often.
+const KILL_ROUNDS: usize = 3;
+
 /// What lab is wanted.
 #[derive(Clone, Debug)]
 pub struct LabSpec {
@@ -290,7 +293,14 @@ fn tear_down(names: &[String], logs: &Path) -> Result<(), LabError> {
     }
     let spaces = names.iter().filter_map(|name| name.rsplit_once('-'));
     for (base, label) in spaces {
-        process::kill_left(&Space::new(base, label, logs).pids().unwrap_or_default());
+        let space = Space::new(base, label, logs);
+        for _ in 0..KILL_ROUNDS {
+            let left = space.pids().unwrap_or_default();
+            if left.is_empty() {
+                break;
+            }
+            process::kill_left(&left);
+        }
     }
     let delete = |name: &String| format!("netns del {name}");
     let lines: Vec<String> = names.iter().map(delete).collect();

@@ -1,8 +1,9 @@
 //! A program in a namespace of the lab, and the signals that a test may send it.
 //!
 //! Signals go by our own handle only: while the child is not reaped, its id is not given out again.
-//! `Family` means the process with all its descendants, parents first, since a supervisor that is
-//! left alive restarts its child, and a child may mourn its parent by cleaning up.
+//! `Family` means the process with all its descendants: stopped from the head down, since a
+//! supervisor that is left alive restarts its child; killed from the leaves up, since a child may
+//! mourn its parent by cleaning up (keepalived's did, in one run of three).
 
 use super::clock::{self, At, timespec};
 use super::error::LabError;
@@ -164,7 +165,14 @@ fn send(pid: u32, scope: Scope, signal: Signal) {
         Scope::Alone => vec![pid],
         Scope::Family => names::family(pid),
     };
-    for pid in whom.into_iter().filter_map(pid_of) {
+    // Children die before their parents: a stopped group that loses its head is sent SIGCONT by the
+    // kernel, and whoever asked to be told of its parent's death would clean up.
+    let kills = signal == Signal::KILL;
+    let (up, down) = (
+        whom.iter().rev().filter(|_| kills),
+        whom.iter().filter(|_| !kills),
+    );
+    for pid in up.chain(down).copied().filter_map(pid_of) {
         // A descendant may have ended since it was listed.
         let _ = kill_process(pid, signal);
     }
