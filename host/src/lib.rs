@@ -20,5 +20,5 @@ pub mod gate;
 pub mod loopback;
 mod netlink;
 pub mod netlink_driver;
-pub mod refusing;
 pub mod packet;
+pub mod refusing;

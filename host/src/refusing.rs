@@ -17,7 +17,9 @@ impl Refusing {
     /// Refuses for this reason.
     #[must_use]
     pub fn new(why: &str) -> Self {
-        Self { why: why.to_owned() }
+        Self {
+            why: why.to_owned(),
+        }
     }
 }
 

@@ -25,6 +25,8 @@ const NEW_SET: u16 = SUBSYSTEM | 9;
 pub(super) const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
 pub(super) const GET_ELEMENT: u16 = SUBSYSTEM | 13;
 pub(super) const DEL_ELEMENT: u16 = SUBSYSTEM | 14;
+/// As `DEL_ELEMENT`, but what is not there is no error (Linux 6.3 and newer).
+pub(super) const DESTROY_ELEMENT: u16 = SUBSYSTEM | 30;
 pub(super) const GET_GENERATION: u16 = SUBSYSTEM | 16;
 
 /// The attribute that names the table, the same in every kind of message.
@@ -227,7 +229,12 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn delete(&mut self, family: Family, set: Set, ip: IpAddr) -> u32 {
-        self.push(DEL_ELEMENT, 0, family, |a| {
+        self.delete_as(DEL_ELEMENT, family, set, ip)
+    }
+
+    /// Deletes with the message `kind`: `DEL_ELEMENT` or `DESTROY_ELEMENT`.
+    pub(super) fn delete_as(&mut self, kind: u16, family: Family, set: Set, ip: IpAddr) -> u32 {
+        self.push(kind, 0, family, |a| {
             a.text(2, set.name());
             a.nest(3, |a| a.nest(1, |a| key(a, ip)));
         })

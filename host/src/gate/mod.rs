@@ -29,7 +29,8 @@ use crate::netlink::{ACK, DUMP, EXCL, REQUEST, Socket};
 pub use elements::Lease;
 pub use error::{GateError, NoGate};
 use message::{
-    Family, GET_GENERATION, GET_TABLE, GUARDED, Set, TABLE, TABLE_FLAGS, TABLE_OWNER, Transaction,
+    DEL_ELEMENT, DESTROY_ELEMENT, Family, GET_GENERATION, GET_TABLE, GUARDED, Set, TABLE,
+    TABLE_FLAGS, TABLE_OWNER, Transaction,
 };
 pub use watch::{Change, Watch};
 
@@ -512,32 +513,41 @@ impl KernelGate {
         (t.end(), deletes)
     }
 
-    /// Deletes leases wherever they are. One refused message undoes its whole transaction, so what
-    /// is not there is left out of the next try.
+    /// Deletes leases wherever they are.
     fn forget(&self, ips: &[IpAddr]) -> io::Result<()> {
         for chunk in ips.chunks(CHUNK) {
-            let mut left: BTreeSet<(Family, IpAddr)> = chunk
+            let left: BTreeSet<(Family, IpAddr)> = chunk
                 .iter()
                 .flat_map(|ip| self.families(*ip).map(|family| (family, *ip)))
                 .collect();
-            while !left.is_empty() {
-                let mut t = self.transaction();
-                let mut sent = BTreeMap::new();
-                for (family, ip) in &left {
-                    let seq = t.delete(*family, Set::leased(*ip), *ip);
-                    sent.insert(seq, (*family, *ip));
-                }
-                let refusals = self.socket.ask(&t.end())?;
-                if refusals.is_empty() {
-                    break;
-                }
-                // Each round leaves out at least one, so this ends.
-                for refusal in refusals {
-                    match sent.get(&refusal.seq) {
-                        Some(gone) if refusal.error == Errno::NOENT => left.remove(gone),
-                        _ => return Err(refusal.error.into()),
-                    };
-                }
+            match self.delete_all(DESTROY_ELEMENT, left.clone()) {
+                Err(error) if is_unsupported(&error) => self.delete_all(DEL_ELEMENT, left)?,
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One refused message undoes its whole transaction, and costs a grace period of the kernel
+    /// (some 10 ms); what is not there is left out of the next try.
+    fn delete_all(&self, kind: u16, mut left: BTreeSet<(Family, IpAddr)>) -> io::Result<()> {
+        // Each round leaves out at least one, so this ends.
+        while !left.is_empty() {
+            let mut t = self.transaction();
+            let mut sent = BTreeMap::new();
+            for (family, ip) in &left {
+                let seq = t.delete_as(kind, *family, Set::leased(*ip), *ip);
+                sent.insert(seq, (*family, *ip));
+            }
+            let refusals = self.socket.ask(&t.end())?;
+            if refusals.is_empty() {
+                return Ok(());
+            }
+            for refusal in refusals {
+                match sent.get(&refusal.seq) {
+                    Some(gone) if refusal.error == Errno::NOENT => left.remove(gone),
+                    _ => return Err(refusal.error.into()),
+                };
             }
         }
         Ok(())
