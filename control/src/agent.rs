@@ -27,6 +27,17 @@ pub enum HostAction {
         /// End of the lease; checked again right before the address is added.
         deadline: Instant,
     },
+    /// The lease was renewed: what is held may be served until `deadline`. For a driver with a gate.
+    Renew {
+        /// Its new end.
+        deadline: Instant,
+    },
+    /// These are the addresses that this host could carry; the gate is shut for each that it does not
+    /// hold. For a driver with a gate.
+    Manage {
+        /// Address, length of its prefix in bits, and group.
+        addresses: Vec<(IpAddr, u8, GroupName)>,
+    },
     /// Take the address off the interface.
     Release {
         /// Which.
@@ -175,6 +186,14 @@ impl Agent {
             .collect()
     }
 
+    /// True when it has, or is about to have, an address.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        let live =
+            |held: &Held| matches!(held.phase, HeldPhase::Acquiring | HeldPhase::Online { .. });
+        self.held.values().any(live)
+    }
+
     /// An acquire ended. Ignored when the address was told to go meanwhile.
     pub fn acquired(
         &mut self,
@@ -236,4 +255,16 @@ impl Agent {
             groups: groups.collect(),
         }
     }
+}
+
+/// The addresses that a host could be given: those of its groups. An observer's are none.
+pub(crate) fn manageable(state: &State, me: HostId) -> Vec<(IpAddr, u8, GroupName)> {
+    let member = |group: &GroupName| {
+        let host = state.hosts.get(&me).filter(|host| !host.observer);
+        host.is_some_and(|host| host.members.iter().any(|spec| spec.group == *group))
+    };
+    let could = state.addresses.iter().filter(|(_, a)| member(&a.group));
+    could
+        .map(|(ip, a)| (*ip, a.prefix_len, a.group.clone()))
+        .collect()
 }

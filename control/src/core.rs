@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use statemachine::{ArrayCommand, Boot, Command, Epoch, GroupName, Host, HostId, LogTime, State};
 
+use crate::agent::manageable;
 use crate::fence::{Moves, Scene};
 use crate::{
     Agent, Fences, Heartbeat, HostAction, Instant, Lease, LocalGroup, Message, Promises, View,
@@ -164,6 +165,9 @@ pub struct Core {
     in_flight: Option<(u64, Instant)>,
     proposals: u64,
     samples: BTreeMap<GroupName, Instant>,
+    renewed: Instant,
+    managed: Vec<(IpAddr, u8, GroupName)>,
+    manages: Option<u64>,
     dice: u64,
     leased: bool,
     /// Where the log takes something from this host: its lease as it was before.
@@ -204,6 +208,9 @@ impl Core {
             in_flight: None,
             proposals: 0,
             samples: BTreeMap::new(),
+            renewed: Instant::default(),
+            managed: Vec::new(),
+            manages: None,
             dice,
             leased: false,
             taken: None,
@@ -564,7 +571,21 @@ impl Core {
 
     /// The host's own work.
     fn work(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.manages != Some(self.state.index) {
+            self.manages = Some(self.state.index);
+            let addresses = manageable(&self.state, self.me);
+            if addresses != self.managed {
+                self.managed.clone_from(&addresses);
+                out.push(Output::Perform(HostAction::Manage { addresses }));
+            }
+        }
         let lease = self.lease_deadline().filter(|deadline| *deadline > now);
+        if let Some(deadline) = lease.filter(|deadline| *deadline > self.renewed)
+            && self.agent.serves()
+        {
+            self.renewed = deadline;
+            out.push(Output::Perform(HostAction::Renew { deadline }));
+        }
         let actions = self
             .agent
             .reconcile(&self.state, self.me, self.boot, lease, now);

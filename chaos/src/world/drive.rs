@@ -82,8 +82,12 @@ impl World {
             Output::Perform(action) => {
                 let took = self.rng.between(DRIVER_US);
                 let now = self.now;
+                // The modelled gate is armed with each step (`Kernel::arm`), so these two say nothing.
                 let (HostAction::Acquire { address, .. } | HostAction::Release { address, .. }) =
-                    action;
+                    action
+                else {
+                    return;
+                };
                 if let Some(host) = self.host_mut(id) {
                     let busy = host.busy.entry(address).or_default();
                     *busy = (*busy).max(now) + took;
@@ -124,6 +128,7 @@ impl World {
                     result,
                 }
             }
+            HostAction::Renew { .. } | HostAction::Manage { .. } => return,
             HostAction::Release { address, epoch, .. } => {
                 if host.kernel.remove(address).is_some() {
                     self.say(&format!("h{id} - {address}"));

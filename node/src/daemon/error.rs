@@ -55,11 +55,9 @@ pub enum DaemonError {
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
-    /// The driver for real interfaces is not there yet.
-    #[error(
-        "driver \"netlink\" is not in this release; set `driver = \"loopback\"` to try rais on 127.0.0.0/8, or `observer = true` for a host that only votes and serves DNS"
-    )]
-    NoNetlink,
+    /// What an earlier start left on an interface cannot be removed.
+    #[error(transparent)]
+    Driver(#[from] host::driver::DriverError),
     /// The control thread ended by itself.
     #[error(
         "the control thread ended; the log says why. Start the daemon again, and please report this"

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use control::{Event, HostAction, Instant};
-use host::driver::{AddressDriver, ServiceAddress};
+use host::driver::{AddressDriver, Gate, Incident, ServiceAddress, TICK_MS};
+use statemachine::GroupName;
 
 use super::mailbox::{Letter, Mailbox};
 use crate::clock;
@@ -28,9 +30,11 @@ pub fn start(
 ) -> std::io::Result<(SyncSender<HostAction>, JoinHandle<()>)> {
     let (sender, actions) = sync_channel(QUEUE);
     let hands = Hands {
+        gated: is_gated(driver.as_ref()),
         driver,
         interfaces,
         mailbox,
+        ticked: Instant::default(),
     };
     let thread = std::thread::Builder::new()
         .name("driver".into())
@@ -38,15 +42,22 @@ pub fn start(
     Ok((sender, thread))
 }
 
+/// Whether a lease's end is watched by the kernel.
+pub fn is_gated(driver: &dyn AddressDriver) -> bool {
+    matches!(driver.gate(), Gate::Kernel { .. })
+}
+
 struct Hands {
     driver: Box<dyn AddressDriver>,
+    gated: bool,
+    ticked: Instant,
     interfaces: BTreeMap<String, String>,
     mailbox: Mailbox,
 }
 
 impl Hands {
     fn run(mut self, actions: &Receiver<HostAction>) {
-        while let Ok(action) = actions.recv() {
+        while let Some(action) = self.next(actions) {
             let event = match action {
                 HostAction::Acquire {
                     address,
@@ -55,17 +66,12 @@ impl Hands {
                     epoch,
                     deadline,
                 } => {
-                    let interface = self.interfaces.get(&group.0).cloned().unwrap_or_default();
-                    let wanted = ServiceAddress {
-                        ip: address,
-                        prefix_len,
-                        interface,
-                    };
+                    let wanted = self.placed(address, prefix_len, &group);
                     let result = self.acquire(wanted, epoch.0, deadline);
                     match &result {
                         Ok(()) => tracing::info!(%address, %epoch, %group, "serving"),
                         Err(error) => {
-                            tracing::warn!(%address, %epoch, %group, error, "cannot serve")
+                            tracing::warn!(%address, %epoch, %group, error, "cannot serve");
                         }
                     }
                     Event::Acquired {
@@ -79,18 +85,65 @@ impl Hands {
                     group,
                     epoch,
                 } => {
-                    match self.driver.release(address) {
-                        Ok(()) => tracing::info!(%address, %epoch, %group, "let go"),
-                        Err(error) => {
-                            tracing::error!(%address, %epoch, %group, %error, "cannot let go")
-                        }
-                    }
+                    self.let_go(address);
+                    tracing::info!(%address, %epoch, %group, "let go");
                     Event::Released { address, epoch }
+                }
+                HostAction::Renew { deadline } => {
+                    let incidents = self.driver.renew(deadline.0);
+                    tell(&incidents);
+                    continue;
+                }
+                HostAction::Manage { addresses } => {
+                    self.manage(&addresses);
+                    continue;
                 }
             };
             self.mailbox.post(Letter::Event(event));
         }
-        self.let_go_of_all();
+        let held: Vec<IpAddr> = self.driver.held().iter().map(|held| held.ip).collect();
+        held.into_iter().for_each(|ip| self.let_go(ip));
+    }
+
+    /// The next action; none at the end. A driver with a gate does its rounds between them.
+    fn next(&mut self, actions: &Receiver<HostAction>) -> Option<HostAction> {
+        if !self.gated {
+            return actions.recv().ok();
+        }
+        loop {
+            let since = clock::now().ms_since(self.ticked);
+            if since >= TICK_MS {
+                self.ticked = clock::now();
+                tell(&self.driver.tick());
+                continue;
+            }
+            match actions.recv_timeout(Duration::from_millis(TICK_MS - since)) {
+                Ok(action) => return Some(action),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    fn placed(&self, ip: IpAddr, prefix_len: u8, group: &GroupName) -> ServiceAddress {
+        let interface = self.interfaces.get(&group.0).cloned().unwrap_or_default();
+        ServiceAddress {
+            ip,
+            prefix_len,
+            interface,
+        }
+    }
+
+    fn manage(&mut self, addresses: &[(IpAddr, u8, GroupName)]) {
+        let known = addresses
+            .iter()
+            .filter(|(_, _, group)| self.interfaces.contains_key(&group.0));
+        let placed: Vec<ServiceAddress> = known
+            .map(|(ip, prefix_len, group)| self.placed(*ip, *prefix_len, group))
+            .collect();
+        if let Err(error) = self.driver.manage(&placed) {
+            tracing::error!(%error, "the gate does not guard what it should");
+        }
     }
 
     fn acquire(
@@ -105,21 +158,34 @@ impl Hands {
         }
         let ip = address.ip;
         self.driver
-            .acquire(address, epoch)
+            .acquire_until(address, epoch, deadline.0)
             .map_err(|error| error.to_string())?;
-        if clock::now() >= deadline {
+        // With a gate the kernel watches the deadline, and it may have been renewed meanwhile.
+        if !self.gated && clock::now() >= deadline {
             self.driver.release(ip).map_err(|error| error.to_string())?;
             return Err(ended());
         }
         Ok(())
     }
 
-    fn let_go_of_all(&mut self) {
-        let held: Vec<IpAddr> = self.driver.held().iter().map(|held| held.ip).collect();
-        for ip in held {
-            if let Err(error) = self.driver.release(ip) {
-                tracing::error!(address = %ip, %error, "cannot let go");
+    fn let_go(&mut self, address: IpAddr) {
+        if let Err(error) = self.driver.release(address) {
+            tracing::error!(%address, %error, "cannot let go");
+        }
+    }
+}
+
+fn tell(incidents: &[Incident]) {
+    for incident in incidents {
+        match incident {
+            Incident::GateTouched { object } => {
+                tracing::error!(object, "another hand changed the gate: it is laid again");
             }
+            Incident::Lapsed { ip } => tracing::warn!(%ip, "the lease ended at the gate"),
+            Incident::Removed { ip } => tracing::warn!(%ip, "stood without a lease: removed"),
+            Incident::Restored { ip } => tracing::info!(%ip, "served again"),
+            Incident::Failed { error } => tracing::error!(error, "the driver cannot do its rounds"),
+            other => tracing::warn!(?other, "something happened to an address"),
         }
     }
 }

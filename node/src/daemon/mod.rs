@@ -36,6 +36,9 @@ use arc_swap::ArcSwap;
 use control::{Core, Event, RaftStatus};
 use dns::{DnsServer, Zones};
 use host::driver::{AddressDriver, Gate};
+use host::loopback::Loopback;
+use host::netlink_driver::{Netlink, Options};
+use host::refusing::Refusing;
 use statemachine::{Boot, Command, Entry, HostId, LogTime, State, Timing as StateTiming};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -262,7 +265,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let tls = links.server.https_config(&identity)?;
     carrier.connect(Arc::clone(&links.peers));
     let driver = driver(&config)?;
-    let gate = gate(driver.as_ref());
+    let (gate, gated) = (gate(driver.as_ref()), hands::is_gated(driver.as_ref()));
     let started = hands::start(driver, interfaces(&config), mailbox.clone());
     let (actions, hands) = started.map_err(DaemonError::Thread)?;
     let (me, state) = (identity.host(), raft.state());
@@ -273,6 +276,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let outlets = Outlets {
         proposals,
         actions,
+        gated,
         sessions,
     };
     let beating = pulse.start(core, inbox, outlets);
@@ -352,16 +356,18 @@ fn listen(address: SocketAddr) -> Result<Option<Listening>, DaemonError> {
 
 /// What guards the addresses, as status says it; loud when nothing does.
 fn gate(driver: &dyn AddressDriver) -> &'static str {
+    let name = driver.name();
     match driver.gate() {
+        Gate::Kernel { detail } => {
+            tracing::info!(driver = name, detail, "gate: nftables");
+            "nftables"
+        }
         Gate::None { reason } => {
-            let (driver, words) = (
-                driver.name(),
-                "gate: none; one holder is up to this daemon alone",
-            );
-            tracing::warn!(driver, reason, "{words}");
+            let words = "gate: none; one holder is up to this daemon alone";
+            tracing::warn!(driver = name, reason, "{words}");
             "none"
         }
-        _ => "nftables",
+        _ => "unknown",
     }
 }
 
@@ -443,15 +449,28 @@ fn raft_timing(data_dir: &Path) -> RaftTiming {
 const RAFT_TIMING_FILE: &str = "raft-timing";
 
 fn driver(config: &HostConfig) -> Result<Box<dyn AddressDriver>, DaemonError> {
-    match config.driver {
-        Driver::Loopback { http_port } => Ok(Box::new(host::loopback::Loopback::new(
-            &config.name,
-            http_port,
-        ))),
-        Driver::Netlink if config.members.is_empty() || config.observer => {
-            Ok(Box::new(host::loopback::Loopback::new(&config.name, 0)))
+    if let Driver::Loopback { http_port } = config.driver {
+        return Ok(Box::new(Loopback::new(&config.name, http_port)));
+    }
+    if config.members.is_empty() || config.observer {
+        return Ok(Box::new(Refusing::new(
+            "this host is never given an address",
+        )));
+    }
+    let tag: String = config.name.chars().take(24).collect();
+    match Netlink::open(&tag, Options::default()) {
+        Ok(mut netlink) => {
+            // What an earlier start of this daemon left: this one says in its first heartbeat that it
+            // holds nothing (docs/adr/0012), so it must be so.
+            for held in netlink.held() {
+                netlink.release(held.ip)?;
+            }
+            Ok(Box::new(netlink))
         }
-        Driver::Netlink => Err(DaemonError::NoNetlink),
+        Err(error) => {
+            tracing::error!(%error, "no gate: this host votes and answers DNS, but serves no address");
+            Ok(Box::new(Refusing::new(&error.to_string())))
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Outlets {
     pub proposals: mpsc::Sender<Proposal>,
     /// To the driver.
     pub actions: SyncSender<HostAction>,
+    /// Whether the driver has a gate to renew; without one its thread is left asleep.
+    pub gated: bool,
     /// Seals and opens datagrams.
     pub sessions: Arc<Sessions>,
 }
@@ -211,6 +213,8 @@ impl Beating {
                         );
                     }
                 }
+                Output::Perform(HostAction::Renew { .. } | HostAction::Manage { .. })
+                    if !self.outlets.gated => {}
                 Output::Perform(action) => {
                     if self.outlets.actions.try_send(action).is_err() {
                         tracing::error!("the address driver does not keep up");
