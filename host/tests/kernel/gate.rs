@@ -7,6 +7,8 @@ use std::time::Duration;
 use host::clock::boottime_us;
 use host::gate::{Change, GateError, Guard, KernelGate, NoGate};
 
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
 use crate::netns::{DEVICE, SERVICE4, SERVICE6, Wire, ip, services};
 use crate::observer::{Kind, Observer, Seen, after, of, unanswered, wait_until};
 
@@ -420,4 +422,21 @@ fn flushed_ruleset_is_without_effect_or_noticed() {
         assert!(listed.contains(part), "{part} is not back: {listed}");
     }
     assert_eq!(watched.leases().unwrap(), []);
+}
+
+/// Goal: a daemon without the capability is told so, and nothing is changed.
+/// Method: a thread without CAP_NET_ADMIN (a process without root has none anyway) probes.
+#[test]
+fn missing_capability_is_named() {
+    let told = std::thread::spawn(|| {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective -= CapabilitySet::NET_ADMIN;
+        set_capabilities(None, sets).unwrap();
+        KernelGate::probe()
+    });
+    let refused = told.join().unwrap().unwrap_err();
+    assert!(
+        matches!(refused, NoGate::NoPermission | NoGate::NoNftables),
+        "{refused}"
+    );
 }
