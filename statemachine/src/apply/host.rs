@@ -165,6 +165,16 @@ fn check_control(state: &State, host: HostId, control: &[SocketAddr]) -> Result<
         let why = "a host needs control addresses, each once";
         return Err(Rejected::WrongState(why.into()));
     }
+    if let Some(taken) = control
+        .iter()
+        .find(|a| state.addresses.contains_key(&a.ip()))
+    {
+        let why = format!(
+            "{} is a service address, so no host can be reached by it",
+            taken.ip()
+        );
+        return Err(Rejected::WrongState(why));
+    }
     let others = state.hosts.values().filter(|other| other.id != host);
     for other in others {
         if let Some(taken) = control
@@ -187,6 +197,15 @@ fn check_preferred(state: &State, host: HostId, spec: &MemberSpec) -> Result<(),
         })
     };
     for preferred in &spec.preferred {
+        // The gate would cut that host off from the others.
+        let own = |other: &&Host| other.control.iter().any(|a| a.ip() == preferred.ip);
+        if let Some(other) = state.hosts.values().find(own) {
+            let why = format!(
+                "{} is a control address of host {}",
+                preferred.ip, other.name
+            );
+            return Err(Rejected::WrongState(why));
+        }
         for other in state.hosts.values().filter(|other| other.id != host) {
             for theirs in &other.members {
                 if theirs.preferred.iter().any(|p| p.ip == preferred.ip) {
