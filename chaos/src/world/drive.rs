@@ -80,14 +80,14 @@ impl World {
                 }
             }
             Output::Perform(action) => {
-                let took = self.rng.between(DRIVER_US);
-                let now = self.now;
                 // The modelled gate is armed with each step (`Kernel::arm`), so these two say nothing.
                 let (HostAction::Acquire { address, .. } | HostAction::Release { address, .. }) =
                     action
                 else {
                     return;
                 };
+                let took = self.rng.between(DRIVER_US);
+                let now = self.now;
                 if let Some(host) = self.host_mut(id) {
                     let busy = host.busy.entry(address).or_default();
                     *busy = (*busy).max(now) + took;
