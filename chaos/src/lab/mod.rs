@@ -9,6 +9,7 @@
 //! Limits: root; `ip`, `nft`, `bridge` installed; no netem here, so frames can be lost but not
 //! delayed, duplicated or reordered (the simulator does that); disks are not frozen.
 
+pub mod array;
 mod clock;
 mod command;
 mod error;

@@ -1,0 +1,430 @@
+//! An array of real `rais` daemons in a lab: set up with the commands an operator types, one daemon
+//! on each host, a v4 and a v6 service address at home on each.
+//!
+//! Control runs on both networks, service addresses are on the LAN. Host I is at home to 10.77.0.10I
+//! and fd00:77::10I. The binary is copied into the lab's directory first, so a build that goes on
+//! meanwhile changes nothing. It must have been built before: nothing here compiles.
+//!
+//! Limits: at most [`MAX_ARRAY`] hosts; one group, `web`; no quorum, no status (ask who has one).
+//! Daemons end with their handles; data and logs go with the lab.
+
+use super::clock::{self, At};
+use super::error::LabError;
+use super::net::{Network, host_name};
+use super::process::{Process, Scope};
+use super::{Lab, Observer};
+use serde_json::Value;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Most hosts of an array: their addresses are 10.77.0.101 to 109.
+pub const MAX_ARRAY: u8 = 9;
+/// Last byte of the service address of "host 0".
+const FIRST_ADDRESS: u8 = 100;
+/// Port of the control networks.
+const CONTROL_PORT: u16 = 7400;
+/// A command of the operator may take so long, in s: it may wait for an election.
+const COMMAND_S: &str = "10";
+/// Between two looks at the status.
+const LOOK: Duration = Duration::from_millis(50);
+/// A daemon that is asked to end may take so long.
+const END: Duration = Duration::from_secs(10);
+/// The first daemon answers, a new array comes up.
+const UP: Duration = Duration::from_secs(60);
+
+/// Why the array did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ArrayError {
+    /// The lab said no.
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    /// There is no binary to run.
+    #[error("{} is not there: build it first with `cargo build -p rais`", path.display())]
+    NotBuilt {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A file of the array.
+    #[error("could not write {}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `rais` refused or failed.
+    #[error("`rais {command}` on h{host}: {said}")]
+    Refused {
+        /// Where.
+        host: u8,
+        /// What was typed.
+        command: String,
+        /// Its standard error.
+        said: String,
+    },
+    /// Something did not come about in time.
+    #[error("not within {limit:?}: {what}")]
+    Late {
+        /// What was awaited, and what was there instead.
+        what: String,
+        /// How long.
+        limit: Duration,
+    },
+}
+
+/// Where `rais` is for the running test or example: `target/PROFILE/rais`.
+///
+/// # Errors
+/// It was not built.
+pub fn built_binary() -> Result<PathBuf, ArrayError> {
+    let me = std::env::current_exe().unwrap_or_default();
+    // A test is in PROFILE/deps, an example in PROFILE/examples.
+    let profile = me.parent().and_then(Path::parent);
+    let path = profile.unwrap_or(Path::new("target")).join("rais");
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(ArrayError::NotBuilt { path })
+}
+
+/// The service addresses at home on host `host`: v4 and v6.
+#[must_use]
+pub const fn home_addresses(host: u8) -> [IpAddr; 2] {
+    let last = FIRST_ADDRESS + host;
+    [
+        IpAddr::V4(Network::Lan.v4(last)),
+        IpAddr::V6(Network::Lan.v6(last)),
+    ]
+}
+
+/// `address` with the prefix length of the LAN.
+#[must_use]
+pub fn with_prefix(address: IpAddr) -> String {
+    let length = if address.is_ipv4() { 24 } else { 64 };
+    format!("{address}/{length}")
+}
+
+/// A running array. Dropping it kills its daemons.
+#[derive(Debug)]
+pub struct Array<'lab> {
+    lab: &'lab Lab,
+    dir: PathBuf,
+    binary: PathBuf,
+    hosts: u8,
+    daemons: Vec<Option<Process>>,
+}
+
+impl<'lab> Array<'lab> {
+    /// An array of `hosts` with the binary beside the running test, each address online at home.
+    ///
+    /// # Errors
+    /// No binary, what a command said, or it did not come up in a minute.
+    pub fn up(lab: &'lab Lab, hosts: u8) -> Result<Self, ArrayError> {
+        Self::up_with(lab, hosts, &built_binary()?)
+    }
+
+    /// As [`Array::up`], with the binary `rais`.
+    ///
+    /// # Errors
+    /// As for [`Array::up`].
+    pub fn up_with(lab: &'lab Lab, hosts: u8, rais: &Path) -> Result<Self, ArrayError> {
+        if !(1..=MAX_ARRAY).contains(&hosts) {
+            let (what, allowed) = (format!("{hosts} hosts"), format!("1 to {MAX_ARRAY}"));
+            return Err(LabError::Range { what, allowed }.into());
+        }
+        let dir = lab.logs().join("array");
+        fs::create_dir_all(&dir).map_err(|source| file_error(&dir, source))?;
+        let binary = dir.join("rais");
+        if fs::hard_link(rais, &binary).is_err() {
+            fs::copy(rais, &binary).map_err(|source| file_error(&binary, source))?;
+        }
+        let mut array = Self {
+            lab,
+            dir,
+            binary,
+            hosts,
+            daemons: vec![None; usize::from(hosts)],
+        };
+        array.set_up()?;
+        Ok(array)
+    }
+
+    fn set_up(&mut self) -> Result<(), ArrayError> {
+        for host in 1..=self.hosts {
+            let data = self.data(host);
+            fs::create_dir_all(&data).map_err(|source| file_error(&data, source))?;
+            self.write(&format!("h{host}.toml"), &self.configuration(host))?;
+        }
+        let group = "name = \"web\"\nzone = \"web.example.\"\n";
+        let group = self.write("web.toml", group)?.display().to_string();
+        let name = |host| ["--name".to_owned(), host_name(host)];
+        let control = |host| ["--control".to_owned(), control(host).join(",")];
+        let mut init = vec!["init".to_owned()];
+        init.extend(name(1).into_iter().chain(control(1)));
+        self.rais(1, &words(&init))?;
+        self.start(1)?;
+        self.until(UP, "h1 answers", |array| {
+            array.status(1).is_ok_and(|s| s["leader"].is_string())
+        })?;
+        self.rais(1, &["group", "apply", &group])?;
+        for host in 2..=self.hosts {
+            let token = self.rais(1, &["token", "create"])?.trim().to_owned();
+            let [peer, _] = self::control(1);
+            let mut join = vec!["join".to_owned(), "--token".to_owned(), token];
+            join.extend(["--peer".to_owned(), peer]);
+            join.extend(name(host).into_iter().chain(control(host)));
+            self.rais(host, &words(&join))?;
+            self.start(host)?;
+        }
+        self.until(UP, "each address is online at home", Self::is_home)
+    }
+
+    fn configuration(&self, host: u8) -> String {
+        let control = control(host).map(|socket| format!("\"{socket}\""));
+        let preferred = home_addresses(host).map(|ip| format!("\"{}\"", with_prefix(ip)));
+        format!(
+            "name = \"h{host}\"\ndata_dir = \"{}\"\n[control]\nlisten = [{}]\n[dns]\nlisten = \
+             [\"{}:53\"]\n[[member]]\ngroup = \"web\"\npreferred = [{}]\ninterface = \"{}\"\n",
+            self.data(host).display(),
+            control.join(", "),
+            Network::Lan.v4(host),
+            preferred.join(", "),
+            Network::Lan.interface(),
+        )
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf, ArrayError> {
+        let path = self.dir.join(name);
+        fs::write(&path, text).map_err(|source| file_error(&path, source))?;
+        Ok(path)
+    }
+
+    fn data(&self, host: u8) -> PathBuf {
+        self.dir.join(host_name(host))
+    }
+
+    /// How many hosts it has.
+    #[must_use]
+    pub const fn hosts(&self) -> u8 {
+        self.hosts
+    }
+
+    /// All service addresses.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        (1..=self.hosts).flat_map(home_addresses).collect()
+    }
+
+    /// The daemon of `host`, to be signalled.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn daemon(&self, host: u8) -> Result<Process, ArrayError> {
+        let slot = usize::from(host).checked_sub(1);
+        let daemon = slot.and_then(|slot| self.daemons.get(slot)?.clone());
+        daemon.filter(Process::is_running).ok_or_else(|| {
+            let what = format!("the daemon of h{host} does not run");
+            let allowed = "a running one, or start it".to_owned();
+            LabError::Range { what, allowed }.into()
+        })
+    }
+
+    /// Starts the daemon of `host` (again).
+    ///
+    /// # Errors
+    /// No such host, or the system says no.
+    pub fn start(&mut self, host: u8) -> Result<(), ArrayError> {
+        let space = self.lab.host(host)?;
+        let mut command = space.command(&self.binary);
+        let config = self.dir.join(format!("h{host}.toml"));
+        command.args(["node", "--config"]).arg(config);
+        let daemon = space.spawn("rais", &mut command)?;
+        let slot = usize::from(host).checked_sub(1);
+        if let Some(slot) = slot.and_then(|slot| self.daemons.get_mut(slot)) {
+            *slot = Some(daemon);
+        }
+        Ok(())
+    }
+
+    /// SIGKILL to the daemon of `host` and its children. Gives when.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill(&self, host: u8) -> Result<At, ArrayError> {
+        Ok(self.daemon(host)?.kill(Scope::Family)?)
+    }
+
+    /// SIGSTOP to the daemon of `host` and its children. Gives when.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn stop(&self, host: u8) -> Result<At, ArrayError> {
+        Ok(self.daemon(host)?.stop(Scope::Family)?)
+    }
+
+    /// SIGCONT. Gives when.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn resume(&self, host: u8) -> Result<At, ArrayError> {
+        Ok(self.daemon(host)?.resume(Scope::Family)?)
+    }
+
+    /// SIGTERM, and waits for the end. Gives when it was asked.
+    ///
+    /// # Errors
+    /// It does not run, or does not end.
+    pub fn terminate(&self, host: u8) -> Result<At, ArrayError> {
+        let daemon = self.daemon(host)?;
+        let at = daemon.terminate()?;
+        if daemon.wait_exit(END) {
+            return Ok(at);
+        }
+        let what = format!("h{host} ends after SIGTERM");
+        Err(ArrayError::Late { what, limit: END })
+    }
+
+    /// Ends the daemon of `host` with SIGTERM and starts it again.
+    ///
+    /// # Errors
+    /// As for [`Array::terminate`] and [`Array::start`].
+    pub fn restart(&mut self, host: u8) -> Result<(), ArrayError> {
+        self.terminate(host)?;
+        self.start(host)
+    }
+
+    /// What `rais` with `arguments` prints when typed on `host`.
+    ///
+    /// # Errors
+    /// It failed, or took longer than [`COMMAND_S`] seconds.
+    pub fn rais(&self, host: u8, arguments: &[&str]) -> Result<String, ArrayError> {
+        let space = self.lab.host(host)?;
+        let mut command = space.command("timeout");
+        command.arg(COMMAND_S).arg(&self.binary).args(arguments);
+        command.arg("--data-dir").arg(self.data(host));
+        let refused = |said: String| ArrayError::Refused {
+            host,
+            command: arguments.join(" "),
+            said,
+        };
+        let output = command
+            .output()
+            .map_err(|error| refused(error.to_string()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(refused(format!("{}: {}", output.status, said.trim())));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// `rais status --json` of `host`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn status(&self, host: u8) -> Result<Value, ArrayError> {
+        let text = self.rais(host, &["status", "--json"])?;
+        serde_json::from_str(&text).map_err(|error| ArrayError::Refused {
+            host,
+            command: "status --json".to_owned(),
+            said: format!("not JSON: {error}"),
+        })
+    }
+
+    /// The last 50 events, as `host` tells them: a line each.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn events(&self, host: u8) -> Result<String, ArrayError> {
+        self.rais(host, &["events", "--json"])
+    }
+
+    /// The index in the log of the newest event that `host` knows of.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn newest_event(&self, host: u8) -> Result<u64, ArrayError> {
+        let text = self.events(host)?;
+        let index = |line| serde_json::from_str::<Value>(line).ok()?["index"].as_u64();
+        Ok(text.lines().filter_map(index).max().unwrap_or(0))
+    }
+
+    /// Who leads, as the first host that knows says.
+    #[must_use]
+    pub fn leader(&self) -> Option<u8> {
+        let mut said = (1..=self.hosts).filter_map(|host| self.status(host).ok());
+        said.find_map(|status| status["leader"].as_str()?.strip_prefix('h')?.parse().ok())
+    }
+
+    /// Whether every address is online at home, as the first host that answers says.
+    #[must_use]
+    pub fn is_home(&self) -> bool {
+        let mut said = (1..=self.hosts).filter_map(|host| self.status(host).ok());
+        let Some(status) = said.next() else {
+            return false;
+        };
+        let addresses = status["groups"][0]["addresses"].as_array();
+        let at_home = |one: &&Value| {
+            one["state"] == "online"
+                && one["host"] == one["preferred_host"]
+                && one["host"].is_string()
+        };
+        let home = addresses.map_or(0, |all| all.iter().filter(at_home).count());
+        home == self.addresses().len()
+    }
+
+    /// Waits until the observer has each address answered by its home alone.
+    ///
+    /// # Errors
+    /// Which one is not, after `limit`.
+    pub fn wait_home(&self, observer: &Observer, limit: Duration) -> Result<At, ArrayError> {
+        let end = clock::now().after(limit);
+        for host in 1..=self.hosts {
+            for address in home_addresses(host) {
+                if !observer.wait(address, &[host], end.since(clock::now())) {
+                    let what = format!("{address} is answered by h{host}");
+                    return Err(ArrayError::Late { what, limit });
+                }
+            }
+        }
+        Ok(clock::now())
+    }
+
+    /// Looks again and again, at most for `limit`; `what` is said if it never comes.
+    ///
+    /// # Errors
+    /// It did not come.
+    pub fn until(
+        &self,
+        limit: Duration,
+        what: &str,
+        came: impl Fn(&Self) -> bool,
+    ) -> Result<(), ArrayError> {
+        let end = clock::now().after(limit);
+        while !came(self) {
+            if clock::now() >= end {
+                let status = self.rais(1, &["status"]).unwrap_or_else(|e| e.to_string());
+                let what = format!("{what}; h1 says:\n{status}");
+                return Err(ArrayError::Late { what, limit });
+            }
+            // A poll of another process: there is no event to await.
+            clock::wait_until(clock::now().after(LOOK));
+        }
+        Ok(())
+    }
+}
+
+fn control(host: u8) -> [String; 2] {
+    Network::ALL.map(|network| format!("{}:{CONTROL_PORT}", network.v4(host)))
+}
+
+fn words(owned: &[String]) -> Vec<&str> {
+    owned.iter().map(String::as_str).collect()
+}
+
+fn file_error(path: &Path, source: io::Error) -> ArrayError {
+    let path = path.to_owned();
+    ArrayError::File { path, source }
+}
