@@ -172,7 +172,7 @@ async fn end_of_stdin() {
 fn start_log(config: LogConfig) {
     use tracing_subscriber::EnvFilter;
     let quiet = format!(
-        "{},openraft=error,sled=warn,hickory_server=warn",
+        "{},openraft=off,sled=warn,hickory_server=warn",
         config.level.as_str()
     );
     let filter = EnvFilter::try_from_env("RAIS_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));

@@ -63,4 +63,9 @@ pub enum DaemonError {
         "the control thread ended; the log says why. Start the daemon again, and please report this"
     )]
     ControlEnded,
+    /// Raft ended by itself.
+    #[error(
+        "Raft has stopped: {0}. Mend what it names (a full or broken disk?), then start the daemon again; the other hosts go on"
+    )]
+    RaftStopped(String),
 }

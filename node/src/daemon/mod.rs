@@ -213,13 +213,17 @@ pub async fn run(
         () = async { recover(&daemon, &dns).await; std::future::pending().await } => None,
         // Without heartbeats this host is dead to the others: better to end, and be started again.
         () = &mut beating => Some(DaemonError::ControlEnded),
+        why = raft_stopped(&daemon) => Some(DaemonError::RaftStopped(why)),
     };
+    if ended.is_none() {
+        hand_over(&daemon).await;
+    }
     tracing::info!("stopping");
     admin.iter().for_each(AdminServer::close);
     tasks.iter().for_each(JoinHandle::abort);
     daemon.mailbox.post(Letter::Stop);
     // The control thread's end closes the driver's queue, whose thread then lets go of every address.
-    if ended.is_none() {
+    if !matches!(ended, Some(DaemonError::ControlEnded)) {
         beating.await;
     }
     join(hands, "driver").await;
@@ -231,6 +235,36 @@ pub async fn run(
     }
     daemon.raft.shutdown().await;
     ended.map_or(Ok(()), Err)
+}
+
+/// Waits until Raft ends by itself: its store failed, most likely. Its reason.
+async fn raft_stopped(daemon: &Daemon) -> String {
+    let mut view = daemon.raft.view();
+    let stopped = view.wait_for(|view| view.stopped.is_some()).await;
+    let why = stopped.ok().and_then(|view| view.stopped.clone());
+    why.unwrap_or_else(|| "it gave no reason".to_owned())
+}
+
+/// A leader that ends in order hands over first: the others need not wait for an election.
+async fn hand_over(daemon: &Daemon) {
+    let view = daemon.raft.view().borrow().clone();
+    let state = daemon.raft.state();
+    let up = |id: u64| {
+        state
+            .hosts
+            .get(&HostId(id))
+            .is_some_and(|host| host.is_up())
+    };
+    let able = |id: &u64| *id != view.id && view.is_voter(*id) && up(*id);
+    let best = view.matched.iter().filter(|(id, _)| able(id));
+    let Some((heir, _)) = best.max_by_key(|(_, matched)| **matched) else {
+        return;
+    };
+    if view.am_leader
+        && let Err(error) = daemon.raft.transfer_leader(*heir).await
+    {
+        tracing::info!(%error, "leadership was not handed over; the others elect");
+    }
 }
 
 /// A daemon that listens.

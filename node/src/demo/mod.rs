@@ -327,7 +327,9 @@ async fn watch(
             continue;
         };
         // One connection for as long as it works: a handshake with each look would be most of the load.
-        let current = match door.take() {
+        let old = door.take();
+        let was_open = old.is_some();
+        let current = match old {
             Some(open) => Ok(open),
             None => real.connect(&layout.host_dir(number)).await,
         };
@@ -336,6 +338,8 @@ async fn watch(
                 screen.draw(&status, &events);
                 door = Some(open);
             }
+            // It led to a host that ended; the next look goes to one that runs.
+            Err(_) if was_open => {}
             Err(error) => screen.say(&format!(
                 "{} does not answer: {error}",
                 Layout::name(number)

@@ -38,8 +38,10 @@ const BACKLOG: u32 = 1024;
 /// Pause after an error of `accept` (no more file descriptors, say); doubles up to the greatest.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Refused connections that are logged each second; all are counted.
-const LOGGED_PER_SECOND: u32 = 5;
+/// Refused connections that are logged in each period; all are counted. A forgotten host that still
+/// runs knocks five times a second.
+const LOGGED_PER_PERIOD: u32 = 5;
+const LOG_PERIOD: Duration = Duration::from_secs(60);
 /// A refused peer has so long, and so many bytes, to hear why.
 const PARTING: Duration = Duration::from_millis(200);
 const PARTING_BYTES: u64 = 64 * 1024;
@@ -215,7 +217,7 @@ impl Server {
             config: ArcSwap::new(config),
             connections: Arc::new(Semaphore::new(limits.connections)),
             strangers: Arc::new(Semaphore::new(limits.strangers)),
-            loggable: AtomicU32::new(LOGGED_PER_SECOND),
+            loggable: AtomicU32::new(LOGGED_PER_PERIOD),
         });
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -325,10 +327,10 @@ fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 async fn allow_logging(shared: Arc<Shared>) {
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut tick = tokio::time::interval(LOG_PERIOD);
     loop {
         tick.tick().await;
-        shared.loggable.store(LOGGED_PER_SECOND, Ordering::Relaxed);
+        shared.loggable.store(LOGGED_PER_PERIOD, Ordering::Relaxed);
     }
 }
 
