@@ -333,9 +333,14 @@ fn forgive(deleted: Result<At, LabError>) -> Result<(), LabError> {
     }
 }
 
-/// What `ip addr del` says of an address that is not there: new kernels, old kernels.
+/// What `ip addr del` says of an address that is not there: new kernels (v4, v6), old kernels.
 fn is_absent(stderr: &str) -> bool {
-    stderr.contains("Address not found") || stderr.contains("Cannot assign requested address")
+    let said = [
+        "Address not found",
+        "address not found",
+        "Cannot assign requested address",
+    ];
+    said.iter().any(|words| stderr.contains(words))
 }
 
 /// Loads those tables of `rules` that are not there; the daemon may have mended some itself.
