@@ -345,7 +345,7 @@ fn why_says_what_happens_next() {
     assert!(
         explain(&address, Some(1))
             .next
-            .starts_with("nothing until host-1 can serve it again")
+            .starts_with("nothing until host-1 takes it again")
     );
     address.state = AddressState::Online { host: HostId(1) };
     assert_eq!(

@@ -161,7 +161,10 @@ mod tests {
     /// An array of `hosts`, all up but `down`, whose ids are 1, 2, 3…
     fn array(hosts: u64, down: &[u64]) -> State {
         let mut state = State::default();
-        let control = || vec![std::net::SocketAddr::from(([127, 0, 0, 1], 1))];
+        let control = |id: u64| {
+            let last = u8::try_from(id).unwrap();
+            vec![std::net::SocketAddr::from(([127, 0, 0, last], 1))]
+        };
         let run = |state: &mut State, index, command| {
             let entry = Entry {
                 commands: vec![command],
@@ -177,7 +180,7 @@ mod tests {
                 array,
                 timing,
                 name,
-                control: control(),
+                control: control(1),
             }),
         );
         let token = TokenCommand::Create {
@@ -197,7 +200,7 @@ mod tests {
                     token,
                     secret_hash,
                     name,
-                    control: control(),
+                    control: control(id),
                 }),
             );
         }
