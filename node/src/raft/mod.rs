@@ -118,11 +118,13 @@ pub struct Raft {
     beating: Arc<JoinHandle<()>>,
 }
 
-/// While this host leads, sends a heartbeat to every follower, `every` so often.
+/// While this host leads, sends a heartbeat to every follower, `every` so often. A leader stands for no election, so
+/// openraft's tick has nothing to do meanwhile, and would only wake the thread.
 async fn beat(core: Core, mut view: watch::Receiver<RaftView>, every: Duration) {
     let mut due = tokio::time::interval(every);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while view.wait_for(|view| view.am_leader).await.is_ok() {
+        core.runtime_config().tick(false);
         due.reset_immediately();
         while view.borrow().am_leader {
             due.tick().await;
@@ -130,6 +132,7 @@ async fn beat(core: Core, mut view: watch::Receiver<RaftView>, every: Duration) 
                 return;
             }
         }
+        core.runtime_config().tick(true);
     }
 }
 
