@@ -44,7 +44,7 @@ impl Timing {
         heartbeat_ms: 100,
         suspect_ms: 300,
         lease_ms: 300,
-        raft_heartbeat_ms: 50,
+        raft_heartbeat_ms: 100,
         election_min_ms: 150,
         election_max_ms: 300,
     };
@@ -91,10 +91,12 @@ impl Timing {
                 ),
             ),
             (
-                self.election_min_ms >= 3 * self.raft_heartbeat_ms && self.raft_heartbeat_ms > 0,
+                self.election_max_ms >= 3 * self.raft_heartbeat_ms
+                    && self.election_min_ms > self.raft_heartbeat_ms
+                    && self.raft_heartbeat_ms > 0,
                 format!(
-                    "election minimum {} ms < 3 x Raft heartbeat {} ms: leaders would be deposed needlessly",
-                    self.election_min_ms, self.raft_heartbeat_ms
+                    "election maximum {} ms, for which followers wait, < 3 x Raft heartbeat {} ms, or its minimum {} ms not above one: leaders would be deposed needlessly",
+                    self.election_max_ms, self.raft_heartbeat_ms, self.election_min_ms
                 ),
             ),
             (

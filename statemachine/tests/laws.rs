@@ -18,10 +18,20 @@ fn control(last: u8) -> Vec<SocketAddr> {
     vec![SocketAddr::new(ip(last), 7400)]
 }
 
+/// The timing that the golden files hold, whatever the presets become.
+const FROZEN: Timing = Timing {
+    heartbeat_ms: 100,
+    suspect_ms: 300,
+    lease_ms: 300,
+    raft_heartbeat_ms: 50,
+    election_min_ms: 150,
+    election_max_ms: 300,
+};
+
 fn found() -> Command {
     Command::Array(ArrayCommand::Found {
         array: ArrayId([7; 16]),
-        timing: Timing::LAN,
+        timing: FROZEN,
         name: "h1".into(),
         control: control(1),
     })

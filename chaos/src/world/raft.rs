@@ -77,7 +77,8 @@ impl World {
     /// A start of Raft's heartbeat: repeats until the daemon dies.
     pub(super) fn beat(&mut self, id: HostId) {
         self.pump(id, true);
-        let every = u64::from(self.setup.timing.raft_heartbeat_ms) * 1000;
+        // The world's log catches up as often as openraft retries, whatever its heartbeat.
+        let every = u64::from(self.setup.timing.raft_heartbeat_ms.min(50)) * 1000;
         self.soon(id, every, Due::Beat);
     }
 

@@ -34,7 +34,7 @@ impl Default for RaftTiming {
     /// The `lan` preset: a killed leader is replaced in about half a second (stack.md).
     fn default() -> Self {
         Self {
-            heartbeat_ms: 50,
+            heartbeat_ms: 100,
             election_min_ms: 150,
             election_max_ms: 300,
         }
