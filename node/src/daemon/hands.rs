@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use control::{Event, HostAction, Instant};
 use host::driver::{AddressDriver, Gate, Incident, ServiceAddress, TICK_MS};
-use statemachine::GroupName;
+use statemachine::{Epoch, GroupName};
 
 use super::mailbox::{Letter, Mailbox};
 use crate::clock;
@@ -35,6 +35,7 @@ pub fn start(
         interfaces,
         mailbox,
         ticked: Instant::default(),
+        unreleased: Vec::new(),
     };
     let thread = std::thread::Builder::new()
         .name("driver".into())
@@ -51,6 +52,7 @@ struct Hands {
     driver: Box<dyn AddressDriver>,
     gated: bool,
     ticked: Instant,
+    unreleased: Vec<(IpAddr, Epoch)>,
     interfaces: BTreeMap<String, String>,
     mailbox: Mailbox,
 }
@@ -85,9 +87,9 @@ impl Hands {
                     group,
                     epoch,
                 } => {
-                    self.let_go(address);
-                    tracing::info!(%address, %epoch, %group, "let go");
-                    Event::Released { address, epoch }
+                    tracing::info!(%address, %epoch, %group, "letting go");
+                    self.release(address, epoch);
+                    continue;
                 }
                 HostAction::Renew { deadline } => {
                     let incidents = self.driver.renew(deadline.0);
@@ -105,22 +107,47 @@ impl Hands {
         held.into_iter().for_each(|ip| self.let_go(ip));
     }
 
-    /// The next action; none at the end. A driver with a gate does its rounds between them.
+    /// The next action; none at the end. Between them a driver with a gate does its rounds, and what could not be
+    /// let go is tried again.
     fn next(&mut self, actions: &Receiver<HostAction>) -> Option<HostAction> {
-        if !self.gated {
-            return actions.recv().ok();
-        }
         loop {
+            if !self.gated && self.unreleased.is_empty() {
+                return actions.recv().ok();
+            }
             let since = clock::now().ms_since(self.ticked);
             if since >= TICK_MS {
                 self.ticked = clock::now();
                 tell(&self.driver.tick());
+                self.confirm();
                 continue;
             }
             match actions.recv_timeout(Duration::from_millis(TICK_MS - since)) {
                 Ok(action) => return Some(action),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    fn release(&mut self, address: IpAddr, epoch: Epoch) {
+        self.unreleased.push((address, epoch));
+        self.confirm();
+        if self.unreleased.contains(&(address, epoch)) {
+            tracing::error!(%address, %epoch, "cannot let go; it is not given to another host until it can");
+        }
+    }
+
+    /// Reports what is let go. An address that the driver could not let go may still answer: its release is
+    /// not confirmed, so the leader gives it to nobody, until a later try succeeds or this host is fenced.
+    fn confirm(&mut self) {
+        for (address, epoch) in std::mem::take(&mut self.unreleased) {
+            // Idempotent: what is gone already is no error.
+            match self.driver.release(address) {
+                Ok(()) => {
+                    let released = Event::Released { address, epoch };
+                    self.mailbox.post(Letter::Event(released));
+                }
+                Err(_) => self.unreleased.push((address, epoch)),
             }
         }
     }
@@ -187,5 +214,66 @@ fn tell(incidents: &[Incident]) {
             Incident::Failed { error } => tracing::error!(error, "the driver cannot do its rounds"),
             other => tracing::warn!(?other, "something happened to an address"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::mailbox::mailbox;
+    use host::driver::{DriverError, Held};
+    use std::sync::Arc;
+
+    /// A driver whose first releases fail.
+    struct Stubborn {
+        failures: u32,
+    }
+
+    impl AddressDriver for Stubborn {
+        fn acquire(&mut self, _: ServiceAddress, _: u64) -> Result<(), DriverError> {
+            Ok(())
+        }
+        fn release(&mut self, ip: IpAddr) -> Result<(), DriverError> {
+            if self.failures == 0 {
+                return Ok(());
+            }
+            self.failures -= 1;
+            let cause = std::io::Error::other("not now");
+            Err(DriverError::ReleaseFailed { ip, cause })
+        }
+        fn held(&self) -> Vec<Held> {
+            Vec::new()
+        }
+        fn gate(&self) -> Gate {
+            Gate::None { reason: "a test" }
+        }
+        fn name(&self) -> &'static str {
+            "stubborn"
+        }
+    }
+
+    /// Goal: a release that failed is not confirmed, or two hosts could answer; one that succeeds later is,
+    /// once. Method: two failures, the letters counted after each try.
+    #[test]
+    fn a_release_is_confirmed_only_when_the_driver_did_it() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let (mailbox, inbox) = mailbox(waker);
+        let mut hands = Hands {
+            driver: Box::new(Stubborn { failures: 2 }),
+            gated: false,
+            ticked: Instant::default(),
+            unreleased: Vec::new(),
+            interfaces: BTreeMap::new(),
+            mailbox,
+        };
+        hands.release(IpAddr::from([10, 77, 0, 101]), Epoch(4));
+        assert_eq!(inbox.take(9).len(), 0);
+        hands.confirm();
+        assert_eq!(inbox.take(9).len(), 0);
+        hands.confirm();
+        assert_eq!(inbox.take(9).len(), 1);
+        hands.confirm();
+        assert_eq!(inbox.take(9).len(), 0);
     }
 }
