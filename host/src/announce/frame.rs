@@ -12,26 +12,37 @@ const BROADCAST: Mac = [0xff; 6];
 /// Where all v6 nodes of the link listen, and the Ethernet address of that group.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];
-const ICMPV6: u8 = 58;
+pub(crate) const ICMPV6: u8 = 58;
 /// ND is only valid with this hop limit: nobody off the link can send it (RFC 4861, 7.1).
 const HOP_LIMIT: u8 = 255;
 const SOLICITATION: u8 = 135;
-const ADVERTISEMENT: u8 = 136;
+pub(crate) const ADVERTISEMENT: u8 = 136;
 /// "Replace what you have in your cache" (RFC 4861, 4.4).
 const OVERRIDE: u8 = 0x20;
 const ARP_REQUEST: u8 = 1;
 const ARP_REPLY: u8 = 2;
+/// Ethernet type and head of an ARP between Ethernet addresses about v4.
+const ARP_OF_V4: [u8; 8] = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4];
+/// Where in a frame the sender of an ARP is, in network order.
+pub(crate) const ARP_SENDER: u32 = 28;
+/// Where in a frame the next header of v6, the type of an ICMPv6 and the end of an ND target are.
+pub(crate) const V6_NEXT: u32 = 20;
+pub(crate) const ND_TYPE: usize = 54;
+pub(crate) const ND_TARGET_END: u32 = 74;
 
 /// The frames that tell a link that `mac` has `ip` now.
 ///
-/// v4: an announcement (RFC 5227, 3) and the same as a reply, since some heed only one of them.
-/// v6: an unsolicited advertisement with the override flag (RFC 4861, 7.2.6).
+/// v4: an announcement (RFC 5227, 3) and the same as a reply, since some heed only one of them;
+/// the reply names the sender as its target too (RFC 5944, 4.6), or Linux, which then does not see
+/// that it is gratuitous, ignores it for a second after any other change.
+/// v6: an unsolicited advertisement with the override flag (RFC 4861, 7.2.6; RFC 9131) and the MAC
+/// in its option, to all nodes, routers included. The first frame says it all to who keeps to RFCs.
 #[must_use]
 pub fn announcement(mac: Mac, ip: IpAddr) -> Vec<Vec<u8>> {
     match ip {
         IpAddr::V4(ip) => vec![
             arp(ARP_REQUEST, mac, ip, [0; 6], ip),
-            arp(ARP_REPLY, mac, ip, BROADCAST, ip),
+            arp(ARP_REPLY, mac, ip, mac, ip),
         ],
         IpAddr::V6(ip) => vec![advertisement(mac, ip)],
     }
@@ -50,18 +61,27 @@ pub fn probe(mac: Mac, ip: IpAddr) -> Vec<u8> {
 /// Whose claim of `ip` a frame is: the sender's MAC. A probe claims nothing.
 #[must_use]
 pub fn claim(frame: &[u8], ip: IpAddr) -> Option<Mac> {
-    let kind = frame.get(12..14)?;
-    let sender = match ip {
-        IpAddr::V4(ip) if kind == [0x08, 0x06] => {
-            (frame.get(28..32)? == ip.octets()).then_some(frame.get(22..28)?)
-        }
-        IpAddr::V6(ip) if kind == [0x86, 0xdd] => {
-            let advertises = *frame.get(20)? == ICMPV6 && *frame.get(54)? == ADVERTISEMENT;
-            (advertises && frame.get(62..78)? == ip.octets()).then_some(frame.get(6..12)?)
-        }
-        _ => None,
-    };
-    sender?.try_into().ok()
+    let (claimed, mac) = any_claim(frame)?;
+    (claimed == ip).then_some(mac)
+}
+
+/// Which address a frame claims, and for which MAC. Anything else, probes included, claims nothing.
+#[must_use]
+pub fn any_claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
+    let bytes = |at: std::ops::Range<usize>| frame.get(at);
+    if bytes(12..20)? == ARP_OF_V4 {
+        let sender = Ipv4Addr::from(<[u8; 4]>::try_from(bytes(28..32)?).ok()?);
+        let mac = bytes(22..28)?.try_into().ok()?;
+        return (!sender.is_unspecified()).then_some((sender.into(), mac));
+    }
+    let is_nd = bytes(12..14)? == [0x86, 0xdd]
+        && bytes(20..22)? == [ICMPV6, HOP_LIMIT]
+        && *frame.get(ND_TYPE)? == ADVERTISEMENT;
+    if !is_nd {
+        return None;
+    }
+    let target = Ipv6Addr::from(<[u8; 16]>::try_from(bytes(62..78)?).ok()?);
+    Some((target.into(), bytes(6..12)?.try_into().ok()?))
 }
 
 fn ethernet(to: Mac, from: Mac, kind: [u8; 2]) -> Vec<u8> {
@@ -140,7 +160,7 @@ fn icmpv6(
 }
 
 /// The Internet checksum (RFC 1071) of parts of even length.
-fn checksum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks_exact(2));
     let mut sum: u32 = words
         .filter_map(|word| word.try_into().ok().map(u16::from_be_bytes))
@@ -165,6 +185,7 @@ mod tests {
         for (ip, other) in [("10.9.0.100", "10.9.0.101"), ("fd09::100", "fd09::101")] {
             let (ip, other): (IpAddr, IpAddr) = (ip.parse().unwrap(), other.parse().unwrap());
             for frame in announcement(MAC, ip) {
+                assert_eq!(any_claim(&frame), Some((ip, MAC)));
                 assert_eq!(claim(&frame, ip), Some(MAC));
                 assert_eq!(claim(&frame, other), None);
                 for end in 0..frame.len() {
@@ -184,5 +205,59 @@ mod tests {
         let (addresses, body) = (&frame[22..54], &frame[54..]);
         let length = (body.len() as u16).to_be_bytes();
         assert_eq!(checksum(&[addresses, &length, &[0, ICMPV6], body]), 0);
+    }
+
+    /// Goal: what stands in an announcement is what the RFCs and Linux's `arp_is_garp` ask for.
+    /// Method: the fields that they name, by their place in the frame.
+    #[test]
+    fn announcements_are_as_the_rfcs_want() {
+        let frames = announcement(MAC, "10.9.0.100".parse().unwrap());
+        let (request, reply) = (&frames[0], &frames[1]);
+        for (frame, operation, target) in [(request, 1, [0; 6]), (reply, 2, MAC)] {
+            assert_eq!((&frame[..6], &frame[6..12]), (&BROADCAST[..], &MAC[..]));
+            assert_eq!(
+                (&frame[20..22], &frame[22..28]),
+                (&[0, operation][..], &MAC[..])
+            );
+            assert_eq!(
+                frame[28..32],
+                frame[38..42],
+                "sender and target are the address"
+            );
+            assert_eq!(frame[32..38], target);
+        }
+        let ip: Ipv6Addr = "fd09::100".parse().unwrap();
+        let advertisement = &announcement(MAC, ip.into())[0];
+        assert_eq!(advertisement[..6], [0x33, 0x33, 0, 0, 0, 1]);
+        assert_eq!(advertisement[21], 255);
+        assert_eq!(
+            (&advertisement[22..38], &advertisement[38..54]),
+            (&ip.octets()[..], &ALL_NODES.octets()[..])
+        );
+        // Neither a router's nor solicited, and overrides.
+        assert_eq!(advertisement[58], 0x20);
+        assert_eq!(
+            (&advertisement[78..80], &advertisement[80..86]),
+            (&[2, 1][..], &MAC[..])
+        );
+    }
+
+    proptest::proptest! {
+        /// Goal: no frame from the link can bring the driver down.
+        /// Method: arbitrary bytes, alone and behind the head of an ARP or ND.
+        #[test]
+        fn arbitrary_frames_are_read_without_panic(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..160),
+            cut in 0_usize..100,
+        ) {
+            let _ = any_claim(&bytes);
+            for ip in ["10.9.0.100", "fd09::100"] {
+                for good in announcement(MAC, ip.parse().unwrap()) {
+                    let mut frame = good[..cut.min(good.len())].to_vec();
+                    frame.extend_from_slice(&bytes);
+                    let _ = any_claim(&frame);
+                }
+            }
+        }
     }
 }

@@ -16,14 +16,20 @@ use std::time::Duration;
 use crate::address::Interface;
 use crate::clock::boottime_us;
 use crate::packet::{ARP, IPV6, Listener, Sender};
-pub use frame::{Mac, announcement, claim, probe as probe_frame};
+pub(crate) use frame::{
+    ADVERTISEMENT, ARP_SENDER, ICMPV6, ND_TARGET_END, ND_TYPE, V6_NEXT, checksum,
+};
+pub use frame::{Mac, announcement, any_claim, claim, probe as probe_frame};
 
 /// When the frames of a burst go out, in ms from its start: twice at once would be lost together.
 pub const BURST_MS: [u64; 6] = [0, 20, 50, 100, 200, 500];
 /// Time between announcements after the burst, in ms.
 pub const PERIOD_MS: u64 = 30_000;
 /// Longest frame that is looked at: ARP and ND fit into 128 bytes, the rest is cut.
-const FRAME: usize = 256;
+pub(crate) const FRAME: usize = 256;
+/// Times that a probe asks within its patience (RFC 5227, 1.1: PROBE_NUM): one may be lost, and an
+/// address that has just been added does not hear v6 for some milliseconds.
+const PROBES: u32 = 3;
 
 /// When the next announcement of one address is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +100,18 @@ impl Announcer {
         Ok(())
     }
 
+    /// Says once more whose `ip` is, against who claims it too: one frame (RFC 5227, 2.4).
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn defend(&self, interface: &Interface, ip: IpAddr) -> io::Result<()> {
+        let frames = interface.mac.map(|mac| announcement(mac, ip));
+        match frames.iter().flatten().next() {
+            Some(frame) => self.sender.send(interface.index, frame),
+            None => Ok(()),
+        }
+    }
+
     /// Asks whether anybody else has `ip`, and waits at most `patience` for an answer: the MAC of
     /// who has it. The address must not be on the interface yet.
     ///
@@ -109,22 +127,23 @@ impl Announcer {
             return Ok(None);
         };
         let listener = Listener::open(interface.index, if ip.is_ipv4() { ARP } else { IPV6 })?;
-        self.sender.send(interface.index, &probe_frame(mac, ip))?;
-        let end_us =
-            boottime_us().saturating_add(u64::try_from(patience.as_micros()).unwrap_or(u64::MAX));
+        let step = patience / PROBES;
         let mut buffer = [0; FRAME];
-        loop {
-            let Some(left) = end_us.checked_sub(boottime_us()) else {
-                return Ok(None);
-            };
-            let frame = listener.receive(&mut buffer, Duration::from_micros(left))?;
-            if let Some(holder) = frame
-                .and_then(|frame| claim(frame, ip))
-                .filter(|found| *found != mac)
-            {
-                return Ok(Some(holder));
+        for _ in 0..PROBES {
+            self.sender.send(interface.index, &probe_frame(mac, ip))?;
+            let step_us = u64::try_from(step.as_micros()).unwrap_or(u64::MAX);
+            let end_us = boottime_us().saturating_add(step_us);
+            while let Some(left) = end_us.checked_sub(boottime_us()) {
+                let frame = listener.receive(&mut buffer, Duration::from_micros(left))?;
+                if let Some(holder) = frame
+                    .and_then(|frame| claim(frame, ip))
+                    .filter(|found| *found != mac)
+                {
+                    return Ok(Some(holder));
+                }
             }
         }
+        Ok(None)
     }
 }
 
