@@ -15,10 +15,15 @@ pub(crate) fn say_effect(state: &State, effect: &Effect) -> String {
         line += &format!(" {}", state.name_of(host));
     }
     line += &match &effect.what {
-        Happening::Acquire { epoch, acquire_ms } => format!(" epoch={epoch} took={acquire_ms}ms"),
+        Happening::Acquire {
+            epoch, acquire_ms, ..
+        } => format!(" epoch={epoch} took={acquire_ms}ms"),
         Happening::Assigned { epoch } => format!(" epoch={epoch}"),
         Happening::AcquireFail { error } | Happening::ReleaseFail { error } => {
             format!(" \"{error}\"")
+        }
+        Happening::NetworkLost { control } | Happening::NetworkFound { control } => {
+            format!(" {control}")
         }
         Happening::HostDown { fence_ms } => format!(" fence={fence_ms}ms"),
         Happening::HostFencing { silent_ms } => format!(" silent={silent_ms}ms"),

@@ -160,7 +160,11 @@ impl World {
                 }
                 Event::Woke
             }
-            Due::Datagram { from, message } => Event::Received { from, message },
+            Due::Datagram { from, message } => Event::Received {
+                from,
+                network: 0,
+                message,
+            },
             Due::Measured(group, measured) => Event::Measured { group, measured },
             Due::Packet { from, packet } => return self.packet(id, from, packet),
             Due::Flushed { index, term } => return self.flushed(id, index, term),

@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
 use statemachine::{AddressState, Boot, Epoch, GroupName, HostId, State};
 
 use crate::{GroupReport, HeldPhase, HeldReport, Instant, Report};
 
 /// Work for the driver. Actions on one address are performed in the order given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostAction {
     /// Put the address on the interface and announce it, unless `deadline` has passed.
     Acquire {
@@ -47,6 +48,13 @@ pub enum HostAction {
         /// The fencing token it was held under.
         epoch: Epoch,
     },
+}
+
+/// What an acquire that went well took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Took {
+    /// Its last part, the first announcement, in ms.
+    pub announce_ms: u64,
 }
 
 /// What this host's tests and loads say of one group.
@@ -199,15 +207,16 @@ impl Agent {
         &mut self,
         address: IpAddr,
         epoch: Epoch,
-        result: Result<(), String>,
+        result: Result<Took, String>,
         now: Instant,
     ) {
         let acquiring =
             |held: &&mut Held| held.epoch == epoch && held.phase == HeldPhase::Acquiring;
         if let Some(held) = self.held.get_mut(&address).filter(acquiring) {
             held.phase = match result {
-                Ok(()) => HeldPhase::Online {
-                    acquire_ms: now.ms_since(held.began),
+                Ok(Took { announce_ms }) => HeldPhase::Online {
+                    acquire_ms: now.ms_since(held.began).saturating_sub(announce_ms),
+                    announce_ms,
                 },
                 Err(error) => HeldPhase::Failed { error },
             };

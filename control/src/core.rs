@@ -15,8 +15,8 @@ use statemachine::{ArrayCommand, Boot, Command, Epoch, GroupName, Host, HostId, 
 use crate::agent::manageable;
 use crate::fence::{Moves, Scene};
 use crate::{
-    Agent, Fences, Heartbeat, HostAction, Instant, Lease, LocalGroup, Message, Promises, View,
-    facts, plan,
+    Agent, Fences, Heartbeat, HostAction, Instant, Lease, LocalGroup, Message, Promises, Took,
+    View, Vow, facts, plan,
 };
 
 /// A plan whose answer does not come is given up after this long, in ms; it may still be applied,
@@ -80,6 +80,8 @@ pub enum Event {
     Received {
         /// From whom.
         from: HostId,
+        /// On which of the control networks, as a position in the control addresses.
+        network: u8,
         /// What it says.
         message: Message,
     },
@@ -92,6 +94,15 @@ pub enum Event {
     Raft(RaftStatus),
     /// The log changed.
     Log(LogMark),
+    /// Somebody who knows the secret of `vow` says that `boot` of `host` has ended and holds nothing.
+    LastWord {
+        /// Whose.
+        host: HostId,
+        /// Which start.
+        boot: Boot,
+        /// Digest of the secret that came with it.
+        vow: Vow,
+    },
     /// A proposal was answered; what it did came before as `Applied`.
     Proposed {
         /// Which.
@@ -104,7 +115,7 @@ pub enum Event {
         /// Under which assignment.
         epoch: Epoch,
         /// How.
-        result: Result<(), String>,
+        result: Result<Took, String>,
     },
     /// A release ended.
     Released {
@@ -143,12 +154,18 @@ pub enum Output {
     },
     /// Work for the driver.
     Perform(HostAction),
+    /// Raft's leader has said its last word: elect another at once.
+    Elect {
+        /// Whom: all that heard the word choose the same, most likely.
+        to: HostId,
+    },
 }
 
 /// A host's control.
 pub struct Core {
     me: HostId,
     boot: Boot,
+    vow: Option<Vow>,
     state: Arc<State>,
     raft: RaftStatus,
     lease: Lease,
@@ -192,6 +209,7 @@ impl Core {
         Self {
             me,
             boot,
+            vow: None,
             config_seen: (state.membership.index, state.timing_index, now),
             state,
             raft: RaftStatus::default(),
@@ -215,6 +233,13 @@ impl Core {
             leased: false,
             taken: None,
         }
+    }
+
+    /// By what the last word of this start will be known.
+    #[must_use]
+    pub fn vowing(mut self, vow: Option<Vow>) -> Self {
+        self.vow = vow;
+        self
     }
 
     /// The only way in. Never blocks, never fails; `now` is never earlier than in the last call.
@@ -241,16 +266,20 @@ impl Core {
     pub fn next_wake(&self) -> Instant {
         let now = self.last_step;
         let lease = self.lease_deadline().filter(|deadline| *deadline > now);
-        let fences = if self.raft.am_leader {
-            self.fences.next_wake(now)
-        } else {
-            None
-        };
-        [Some(self.next_heartbeat), lease, fences]
+        let leads = self.raft.am_leader;
+        let fences = self.fences.next_wake(now).filter(|_| leads);
+        let silence = self.view.next_silence().filter(|_| leads);
+        [Some(self.next_heartbeat), lease, fences, silence]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(self.next_heartbeat)
+    }
+
+    /// This host.
+    #[must_use]
+    pub fn me(&self) -> HostId {
+        self.me
     }
 
     /// The replicated state as this host has applied it.
@@ -350,8 +379,21 @@ impl Core {
     fn take_in(&mut self, now: Instant, event: Event, out: &mut Vec<Output>) {
         match event {
             Event::Woke => {}
-            Event::Received { from, message } => self.receive(now, from, message, out),
+            Event::Received {
+                from,
+                network,
+                message,
+            } => {
+                self.view.hear(from, network, now);
+                self.receive(now, from, message, out);
+            }
             Event::Applied { state } => self.applied(now, state),
+            Event::LastWord { host, boot, vow } => {
+                let news = self.view.last_word(host, boot, vow, now);
+                if news && self.raft.leader == Some(host) {
+                    out.extend(self.heir().map(|to| Output::Elect { to }));
+                }
+            }
             Event::Raft(status) => {
                 if !status.am_leader || status.term != self.raft.term {
                     self.view.restart_leases(now);
@@ -397,6 +439,12 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// The first voter that is well.
+    fn heir(&self) -> Option<HostId> {
+        let voters = self.raft.voters_all();
+        voters.into_iter().find(|id| self.view.is_well(*id))
     }
 
     fn applied(&mut self, now: Instant, state: Arc<State>) {
@@ -499,11 +547,11 @@ impl Core {
             } => {
                 self.fences.status(from, host, index, remaining_us, now);
             }
-            Message::AskHeard { host } => {
+            Message::AskHeard { host, since } => {
                 self.view.look(&self.state, now);
                 reply(Message::Heard {
                     host,
-                    well: self.view.is_well(host),
+                    well: self.view.is_well_since(host, since),
                 });
             }
             Message::Heard { host, well } => self.fences.heard(from, host, well),
@@ -565,6 +613,7 @@ impl Core {
             membership: self.raft.membership,
             lease_ms: self.state.timing.lease_ms,
             lease_ok: self.has_lease(now),
+            vow: self.vow,
             report: self.agent.report(&self.state, self.me),
         }
     }

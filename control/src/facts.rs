@@ -36,6 +36,21 @@ pub(crate) fn host_up(host: &Host, view: &View) -> Option<Command> {
     fit.then_some(Command::Host(up))
 }
 
+/// Control networks on which hosts are heard or not, where the log says otherwise.
+pub(crate) fn networks(state: &State, view: &View) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for host in state.hosts.values().filter(|host| host.is_up()) {
+        let Some(unheard) = view.unheard(host.id, host.control.len()) else {
+            continue;
+        };
+        if unheard != host.unheard {
+            let host = host.id;
+            commands.push(Command::Host(HostCommand::Hear { host, unheard }));
+        }
+    }
+    commands
+}
+
 /// Health that a member reports and the log does not say yet.
 pub(crate) fn health(state: &State, view: &View) -> Vec<Command> {
     let mut commands = Vec::new();
@@ -80,13 +95,18 @@ pub(crate) fn of_address(
         })
     };
     let command = match (address.state, own) {
-        (AddressState::Acquiring { .. }, Some(HeldPhase::Online { acquire_ms })) => {
-            Some(AddressCommand::Online {
-                address: ip,
-                held_under,
-                acquire_ms: *acquire_ms,
-            })
-        }
+        (
+            AddressState::Acquiring { .. },
+            Some(HeldPhase::Online {
+                acquire_ms,
+                announce_ms,
+            }),
+        ) => Some(AddressCommand::Online {
+            address: ip,
+            held_under,
+            acquire_ms: *acquire_ms,
+            announce_ms: *announce_ms,
+        }),
         (AddressState::Acquiring { .. }, Some(HeldPhase::Failed { error })) => {
             Some(AddressCommand::AcquireFailed {
                 address: ip,

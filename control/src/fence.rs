@@ -75,11 +75,19 @@ impl Scene<'_> {
     /// nothing before `Unfence` or `Up`, and an `Unfence` makes the `Down` that this allows refused.
     /// Nor does a new start of its daemon, which begins nothing before `Up`.
     fn has_let_go(&self, host: &Host, fence: u64) -> bool {
-        self.view.fresh(host.id).is_some_and(|heartbeat| {
+        let empty = self.view.fresh(host.id).is_some_and(|heartbeat| {
             heartbeat.boot >= host.boot
                 && heartbeat.applied >= fence
                 && heartbeat.report.is_empty_handed()
-        })
+        });
+        self.has_ended(host) || empty
+    }
+
+    /// Its last word was heard: nobody needs to be asked whether it lives.
+    fn has_ended(&self, host: &Host) -> bool {
+        self.view
+            .gone(host.id)
+            .is_some_and(|boot| boot >= host.boot)
     }
 }
 
@@ -153,12 +161,10 @@ impl Fences {
         if !scene.suspects(host.id) {
             return;
         }
-        let stubborn = scene.stubborn.contains(&host.id);
+        let certain = scene.stubborn.contains(&host.id) || scene.has_ended(host);
         let suspicion = self.suspicions.entry(host.id).or_default();
-        if suspicion
-            .let_be_until
-            .is_some_and(|until| scene.now < until)
-        {
+        let let_be = suspicion.let_be_until;
+        if !certain && let_be.is_some_and(|until| scene.now < until) {
             return;
         }
         if suspicion.let_be_until.take().is_some() {
@@ -167,7 +173,7 @@ impl Fences {
         suspicion.silent.insert(scene.me);
         let voters = scene.raft.voters_all();
         let maybe_well = voters.difference(&suspicion.silent).copied().collect();
-        if stubborn || !scene.raft.is_quorum(&maybe_well) {
+        if certain || !scene.raft.is_quorum(&maybe_well) {
             let silent_ms = scene.view.silent_ms(host.id).unwrap_or_default();
             let (host, incarnation) = (host.id, host.incarnation);
             moves.commands.push(Command::Host(HostCommand::Fence {
@@ -184,9 +190,11 @@ impl Fences {
             let others = voters
                 .iter()
                 .filter(|id| **id != scene.me && **id != host.id);
-            moves
-                .ask
-                .extend(others.map(|id| (*id, Message::AskHeard { host: host.id })));
+            let question = Message::AskHeard {
+                host: host.id,
+                since: scene.view.newest(host.id),
+            };
+            moves.ask.extend(others.map(|id| (*id, question.clone())));
         }
     }
 

@@ -46,15 +46,24 @@ pub enum Message {
     AskHeard {
         /// Who is suspected.
         host: HostId,
+        /// The newest start and heartbeat that the leader has of it. Both heard that one at about the
+        /// same time, so whoever has nothing newer knows no better than the leader.
+        since: (Boot, u64),
     },
     /// What the voter heard.
     Heard {
         /// Who is suspected.
         host: HostId,
-        /// True when it was heard within D and said that its lease is fine.
+        /// True when it was heard within D, after what the leader knows, and said that its lease is fine.
         well: bool,
     },
 }
+
+/// Digest of the secret that a host's warden tells when that start of the daemon has ended and holds
+/// nothing any more: its last word (lease.md, the gate). Whoever knows the secret is the warden, and
+/// what it says of that start stays true for ever, so a late or doubled word does no harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vow(pub [u8; 16]);
 
 /// A host's heartbeat (lease.md, step 1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +82,8 @@ pub struct Heartbeat {
     pub lease_ms: u32,
     /// Whether its lease is valid.
     pub lease_ok: bool,
+    /// By what its last word will be known; none when nobody is there to say it.
+    pub vow: Option<Vow>,
     /// How it is.
     pub report: Report,
 }
@@ -104,8 +115,10 @@ pub enum HeldPhase {
     Acquiring,
     /// Served.
     Online {
-        /// How long the acquire took, in ms.
+        /// How long the acquire took, without the announcement, in ms.
         acquire_ms: u64,
+        /// How long the first announcement took, in ms.
+        announce_ms: u64,
     },
     /// Could not be taken; not held.
     Failed {

@@ -22,10 +22,10 @@ mod view;
 mod why;
 mod zone;
 
-pub use agent::{Agent, HostAction, LocalGroup};
+pub use agent::{Agent, HostAction, LocalGroup, Took};
 pub use core::{Core, Event, LogMark, Output, RaftStatus};
 pub use fence::Fences;
-pub use heartbeat::{GroupReport, Heartbeat, HeldPhase, HeldReport, Message, Report};
+pub use heartbeat::{GroupReport, Heartbeat, HeldPhase, HeldReport, Message, Report, Vow};
 pub use lease::Lease;
 pub use placement::{Candidate, Placed, Verdict, place};
 pub use plan::{Plan, Step, plan};

@@ -65,6 +65,8 @@ pub fn plan<'a>(
     plan.push_all(up);
     let health = facts::health(&plan.after, view);
     plan.push_all(health);
+    let networks = facts::networks(&plan.after, view);
+    plan.push_all(networks);
     plan.for_each_address(|after, ip, address| facts::of_address(after, view, ip, address));
     plan.for_each_address(|after, ip, address| release(after, view, now, ip, address));
     plan.for_each_address(|after, ip, address| assign(after, view, now, ip, address, dice));

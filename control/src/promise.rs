@@ -153,6 +153,7 @@ mod tests {
             boot: Boot(1),
             state: HostState::Fencing { index },
             taken_at: 0,
+            unheard: BTreeSet::new(),
         };
         state.hosts.insert(host, entry);
         state

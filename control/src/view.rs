@@ -3,11 +3,14 @@
 //! The judgement "silent" is a hint to the planner and never a licence to act: a wrong one costs a
 //! poll, or at worst a needless failover, while safety rests on leases and epochs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use statemachine::{GroupName, HostId, Incarnation, State};
+use statemachine::{Boot, GroupName, HostId, Incarnation, State};
 
-use crate::{GroupReport, Heartbeat, Instant};
+use crate::{GroupReport, Heartbeat, Instant, Vow};
+
+/// A network on which so many heartbeats in a row did not come is told to people as lost.
+const UNHEARD_HEARTBEATS: u64 = 10;
 
 /// What was heard of one host.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,21 @@ pub struct Seen {
     pub incarnation: Incarnation,
     /// Its last heartbeat; none before the first.
     pub last: Option<Heartbeat>,
+    /// The start whose last word was heard, and when: it has ended, and holds nothing.
+    pub gone: Option<(Boot, Instant)>,
+    /// When it was heard last on each control network, and when it was first heard on any.
+    pub networks: BTreeMap<u8, Instant>,
+    /// See `networks`.
+    pub first_at: Option<Instant>,
+}
+
+impl Seen {
+    /// Whether the start that was heard last has ended.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let last = self.last.as_ref().map(|heartbeat| heartbeat.boot);
+        self.gone.is_some_and(|(boot, _)| Some(boot) == last)
+    }
 }
 
 /// What was heard of all.
@@ -28,6 +46,7 @@ pub struct View {
     hosts: BTreeMap<HostId, Seen>,
     now: Instant,
     suspect_ms: u64,
+    unheard_ms: u64,
 }
 
 impl View {
@@ -36,6 +55,7 @@ impl View {
     pub fn look(&mut self, state: &State, now: Instant) {
         self.now = now;
         self.suspect_ms = u64::from(state.timing.suspect_ms);
+        self.unheard_ms = UNHEARD_HEARTBEATS * u64::from(state.timing.heartbeat_ms);
         self.hosts.retain(|id, _| state.hosts.contains_key(id));
         for (id, host) in &state.hosts {
             let seen = self.hosts.entry(*id).or_insert_with(|| Seen {
@@ -69,10 +89,48 @@ impl View {
         true
     }
 
+    /// Notes that something authentic came from `from` on a control network.
+    pub fn hear(&mut self, from: HostId, network: u8, now: Instant) {
+        if let Some(seen) = self.hosts.get_mut(&from) {
+            seen.first_at.get_or_insert(now);
+            seen.networks.insert(network, now);
+        }
+    }
+
+    /// Which of a host's `count` control networks it has not been heard on for a while; none when it
+    /// is heard on no network at all, or when there is nothing to tell apart.
+    #[must_use]
+    pub fn unheard(&self, host: HostId, count: usize) -> Option<BTreeSet<u8>> {
+        let seen = self.hosts.get(&host)?;
+        let (first_at, _) = (seen.first_at?, self.fresh(host)?);
+        let lost = |network: &u8| {
+            let heard_at = seen.networks.get(network).copied().unwrap_or(first_at);
+            self.now.ms_since(heard_at) >= self.unheard_ms
+        };
+        let unheard: BTreeSet<u8> = (0..=u8::MAX).take(count).filter(lost).collect();
+        (count > 1 && unheard.len() < count).then_some(unheard)
+    }
+
+    /// Takes in the last word of a start of `from`: believed when it is the start that was heard last, and
+    /// the word is the one that it vowed. True when it is news.
+    pub fn last_word(&mut self, from: HostId, boot: Boot, vow: Vow, now: Instant) -> bool {
+        let Some(seen) = self.hosts.get_mut(&from) else {
+            return false;
+        };
+        let vowed = |last: &Heartbeat| last.boot == boot && last.vow == Some(vow);
+        let news = !seen.is_gone() && seen.last.as_ref().is_some_and(vowed);
+        if news {
+            seen.gone = Some((boot, now));
+        }
+        news
+    }
+
     /// Starts all time-outs anew: this host itself was away (lease.md, step 4).
     pub fn restart(&mut self, now: Instant) {
         for seen in self.hosts.values_mut() {
             seen.heard_at = seen.heard_at.max(now);
+            seen.first_at = seen.first_at.map(|_| now);
+            seen.networks.values_mut().for_each(|heard| *heard = now);
             seen.lease_lost_at = seen.lease_lost_at.map(|_| now);
         }
     }
@@ -89,6 +147,7 @@ impl View {
             lease_lost_at: None,
             incarnation: heartbeat.incarnation,
             last: Some(heartbeat),
+            ..Seen::default()
         };
         self.hosts.insert(host, seen);
     }
@@ -99,27 +158,54 @@ impl View {
         self.hosts.get(&host)
     }
 
-    /// Its last heartbeat, if it was heard within D.
+    /// Its last heartbeat, if it was heard within D and no last word came after it.
     #[must_use]
     pub fn fresh(&self, host: HostId) -> Option<&Heartbeat> {
         let seen = self.hosts.get(&host)?;
-        seen.last
-            .as_ref()
-            .filter(|_| self.now.ms_since(seen.heard_at) < self.suspect_ms)
+        let lives = self.now.ms_since(seen.heard_at) < self.suspect_ms && !seen.is_gone();
+        seen.last.as_ref().filter(|_| lives)
     }
 
-    /// For how long it has been silent, in ms.
+    /// The newest start and heartbeat that came from it.
+    #[must_use]
+    pub fn newest(&self, host: HostId) -> (Boot, u64) {
+        let last = self.hosts.get(&host).and_then(|seen| seen.last.as_ref());
+        last.map_or_else(Default::default, |last| (last.boot, last.seq))
+    }
+
+    /// The start that has ended, if the last word of the newest one was heard.
+    #[must_use]
+    pub fn gone(&self, host: HostId) -> Option<Boot> {
+        let seen = self.hosts.get(&host).filter(|seen| seen.is_gone());
+        seen.and_then(|seen| seen.gone).map(|(boot, _)| boot)
+    }
+
+    /// For how long it has been silent, in ms: since its last word if there was one.
     #[must_use]
     pub fn silent_ms(&self, host: HostId) -> Option<u64> {
-        self.hosts
-            .get(&host)
-            .map(|seen| self.now.ms_since(seen.heard_at))
+        let seen = self.hosts.get(&host)?;
+        let word_at = seen.gone.filter(|_| seen.is_gone()).map(|(_, at)| at);
+        Some(self.now.ms_since(word_at.unwrap_or(seen.heard_at)))
     }
 
-    /// Whether it has been silent for D (lease.md, step 4).
+    /// Whether it has been silent for D (lease.md, step 4), or said its last word.
     #[must_use]
     pub fn is_silent(&self, host: HostId) -> bool {
-        self.silent_ms(host).is_some_and(|ms| ms >= self.suspect_ms)
+        let seen = self.hosts.get(&host);
+        seen.is_some_and(|seen| {
+            seen.is_gone() || self.now.ms_since(seen.heard_at) >= self.suspect_ms
+        })
+    }
+
+    /// When the next of these hosts will have been silent, or without a lease, for D.
+    pub fn next_silence(&self) -> Option<Instant> {
+        let ends = self.hosts.values().flat_map(|seen| {
+            [Some(seen.heard_at), seen.lease_lost_at]
+                .into_iter()
+                .flatten()
+                .map(|since| since.plus_ms(self.suspect_ms))
+        });
+        ends.filter(|end| *end > self.now).min()
     }
 
     /// Whether it has said for D that this incarnation's lease is not valid (lease.md, step 4).
@@ -140,10 +226,16 @@ impl View {
         }
     }
 
-    /// Heard within D, and its lease is fine: the answer to `AskHeard`.
+    /// Heard within D, and its lease is fine.
     #[must_use]
     pub fn is_well(&self, host: HostId) -> bool {
         self.fresh(host).is_some_and(|heartbeat| heartbeat.lease_ok)
+    }
+
+    /// Well, and heard after that heartbeat: the answer to `AskHeard`.
+    #[must_use]
+    pub fn is_well_since(&self, host: HostId, since: (Boot, u64)) -> bool {
+        self.is_well(host) && self.newest(host) > since
     }
 
     /// What it reports of one of its groups.

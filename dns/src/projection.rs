@@ -100,6 +100,7 @@ mod tests {
             boot: Default::default(),
             state: HostState::Up,
             taken_at: 0,
+            unheard: Default::default(),
         }
     }
 

@@ -84,6 +84,13 @@ pub enum Incident {
 /// noticed within this, and the shortest step between announcements is about as long.
 pub const TICK_MS: u64 = 20;
 
+/// An address that was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// How long the first announcement took, in microseconds; 0 where nothing is announced.
+    pub announce_us: u64,
+}
+
 /// Holds and lets go of service addresses on this host. Blocking: call it on its own thread.
 pub trait AddressDriver: Send {
     /// Makes this host answer for `address` under `epoch`.
@@ -92,7 +99,7 @@ pub trait AddressDriver: Send {
     ///
     /// # Errors
     /// [`DriverError::AcquireFailed`]; the address is then not held, or still held as before.
-    fn acquire(&mut self, address: ServiceAddress, epoch: u64) -> Result<(), DriverError>;
+    fn acquire(&mut self, address: ServiceAddress, epoch: u64) -> Result<Taken, DriverError>;
 
     /// As [`AddressDriver::acquire`], under a lease that ends at `deadline_us` (microseconds of
     /// CLOCK_BOOTTIME): after that nothing answers, whatever becomes of this process.
@@ -104,7 +111,7 @@ pub trait AddressDriver: Send {
         address: ServiceAddress,
         epoch: u64,
         deadline_us: u64,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Taken, DriverError> {
         let _ = deadline_us;
         self.acquire(address, epoch)
     }
@@ -137,6 +144,17 @@ pub trait AddressDriver: Send {
     /// # Errors
     /// [`DriverError::ReleaseFailed`]; the address may then still answer.
     fn release(&mut self, ip: IpAddr) -> Result<(), DriverError>;
+
+    /// Makes this host stop answering for every address at once, as fast as it can; what is left on an
+    /// interface is to be released after that.
+    ///
+    /// # Errors
+    /// [`DriverError::ReleaseFailed`]; some may then still answer.
+    fn shut(&mut self) -> Result<(), DriverError> {
+        self.held()
+            .into_iter()
+            .try_for_each(|held| self.release(held.ip))
+    }
 
     /// What is held now, as the machine says, not as the driver remembers; in order of address.
     fn held(&self) -> Vec<Held>;

@@ -9,7 +9,7 @@
 //! [`netlink_driver`], which puts these together. Rooms kept free for the next releases:
 //! `warden` (the child process that owns these), `probe` (test and load objects), `script`.
 //!
-//! The only crate where `unsafe` may appear: one block, in [`packet`]. rustix covers the rest.
+//! The only crate where `unsafe` may appear: in [`packet`] and [`steady`]. rustix covers the rest.
 
 pub mod address;
 pub mod announce;
@@ -22,3 +22,4 @@ mod netlink;
 pub mod netlink_driver;
 pub mod packet;
 pub mod refusing;
+pub mod steady;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::driver::{AcquireFault, AddressDriver, DriverError, Gate, Held, ServiceAddress};
+use crate::driver::{AcquireFault, AddressDriver, DriverError, Gate, Held, ServiceAddress, Taken};
 pub use responder::Limits;
 use responder::{Identity, Responder};
 
@@ -103,12 +103,12 @@ impl Loopback {
 }
 
 impl AddressDriver for Loopback {
-    fn acquire(&mut self, address: ServiceAddress, epoch: u64) -> Result<(), DriverError> {
+    fn acquire(&mut self, address: ServiceAddress, epoch: u64) -> Result<Taken, DriverError> {
         let ip = address.ip;
         self.try_acquire(ip, epoch)
             .map_err(|cause| DriverError::AcquireFailed { ip, cause })?;
         tracing::debug!(%ip, epoch, port = self.http_port, "loopback address is held");
-        Ok(())
+        Ok(Taken::default())
     }
 
     fn release(&mut self, ip: IpAddr) -> Result<(), DriverError> {

@@ -18,7 +18,7 @@ use crate::announce::{Announcer, Burst, Mac};
 use crate::clock::boottime_us;
 use crate::connections::Connections;
 use crate::driver::{
-    AcquireFault, AddressDriver, DriverError, Gate, Held, Incident, ServiceAddress,
+    AcquireFault, AddressDriver, DriverError, Gate, Held, Incident, ServiceAddress, Taken,
 };
 use crate::gate::{Change, GateError, Guard, KernelGate, Lease, NoGate, Watch};
 
@@ -140,7 +140,7 @@ impl Netlink {
 }
 
 impl AddressDriver for Netlink {
-    fn acquire(&mut self, address: ServiceAddress, _epoch: u64) -> Result<(), DriverError> {
+    fn acquire(&mut self, address: ServiceAddress, _epoch: u64) -> Result<Taken, DriverError> {
         Err(DriverError::AcquireFailed {
             ip: address.ip,
             cause: AcquireFault::Unsupported {
@@ -155,7 +155,7 @@ impl AddressDriver for Netlink {
         address: ServiceAddress,
         epoch: u64,
         deadline_us: u64,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Taken, DriverError> {
         let ip = address.ip;
         // The lease is the host's, so a renewal that came while the order waited counts.
         self.deadline_us = self.deadline_us.max(deadline_us);
@@ -236,6 +236,14 @@ impl AddressDriver for Netlink {
         Ok(())
     }
 
+    fn shut(&mut self) -> Result<(), DriverError> {
+        self.wanted.clear();
+        self.gate.close_all().map_err(|(ip, error)| {
+            let cause = io::Error::other(error);
+            DriverError::ReleaseFailed { ip, cause }
+        })
+    }
+
     fn held(&self) -> Vec<Held> {
         let Ok((on, leases)) = self.look() else {
             // Not to be asked: say what may be held rather than that nothing is.
@@ -268,7 +276,7 @@ impl AddressDriver for Netlink {
 }
 
 impl Netlink {
-    fn try_acquire(&mut self, address: ServiceAddress, epoch: u64) -> Result<(), AcquireFault> {
+    fn try_acquire(&mut self, address: ServiceAddress, epoch: u64) -> Result<Taken, AcquireFault> {
         let ip = address.ip;
         if !self.gate.managed().contains(&ip) {
             return Err(AcquireFault::Unmanaged);
@@ -301,15 +309,17 @@ impl Netlink {
             off: false,
             again_us: 0,
         };
-        let taken = self.take(&wanted);
-        if taken.is_err() {
+        if let Err(fault) = self.take(&wanted) {
             self.wanted.remove(&ip);
             self.abandon(ip);
-        } else {
-            self.announce(&mut wanted);
-            self.wanted.insert(ip, wanted);
+            return Err(fault);
         }
-        taken
+        let on_us = boottime_us();
+        self.announce(&mut wanted);
+        self.wanted.insert(ip, wanted);
+        Ok(Taken {
+            announce_us: boottime_us().saturating_sub(on_us),
+        })
     }
 
     /// Step 12 of the protocol, but for the announcement.
@@ -488,7 +498,7 @@ impl Netlink {
         for wanted in off {
             let (ip, mut keep) = (wanted.address.ip, wanted.clone());
             match self.try_acquire(wanted.address, wanted.epoch) {
-                Ok(()) => incidents.push(Incident::Restored { ip }),
+                Ok(_) => incidents.push(Incident::Restored { ip }),
                 Err(error) => {
                     incidents.push(failed(format!("cannot take {ip} again: {error}")));
                     keep.again_us = now_us + AGAIN_US;

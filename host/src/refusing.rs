@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::driver::{AcquireFault, AddressDriver, DriverError, Gate, Held, ServiceAddress};
+use crate::driver::{AcquireFault, AddressDriver, DriverError, Gate, Held, ServiceAddress, Taken};
 
 /// Serves nothing.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ impl Refusing {
 }
 
 impl AddressDriver for Refusing {
-    fn acquire(&mut self, address: ServiceAddress, _epoch: u64) -> Result<(), DriverError> {
+    fn acquire(&mut self, address: ServiceAddress, _epoch: u64) -> Result<Taken, DriverError> {
         let source = std::io::Error::other(self.why.clone());
         let action = "serve any address on this host";
         Err(DriverError::AcquireFailed {

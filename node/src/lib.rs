@@ -16,3 +16,4 @@ pub mod pki;
 pub mod raft;
 pub mod random;
 pub mod transport;
+pub mod warden;

@@ -11,6 +11,10 @@ fn main() -> ExitCode {
         Ok(command_line) => command_line,
         Err(code) => return code,
     };
+    // No runtime for the warden: it waits for its node and for its clock alone.
+    if matches!(command_line.command, cli::Command::Warden) {
+        return node::warden::keep::run();
+    }
     // One thread for everything asynchronous: an idle array wakes a hundred times a second, and each hop
     // to another thread costs as much as the work. What must not wait has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -4,6 +4,7 @@
 //! that is no longer so: a plan drawn from an old view changes nothing (docs/adr/0003).
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -165,6 +166,13 @@ pub enum HostCommand {
         /// The start of its daemon.
         boot: Boot,
     },
+    /// The leader hears the host on other control networks than before; told to people, decides nothing.
+    Hear {
+        /// Who.
+        host: HostId,
+        /// Networks on which it is not heard, as positions in its control addresses.
+        unheard: BTreeSet<u8>,
+    },
     /// Removes a host for good.
     Forget {
         /// Who.
@@ -245,8 +253,10 @@ pub enum AddressCommand {
         address: IpAddr,
         /// Under which assignment.
         held_under: Epoch,
-        /// How long the acquire took on the host, in ms; shown to people.
+        /// How long the acquire took on the host, without the announcement, in ms; shown to people.
         acquire_ms: u64,
+        /// How long the first announcement took, in ms; shown to people.
+        announce_ms: u64,
     },
     /// The holder reported that it could not take the address.
     AcquireFailed {

@@ -3,7 +3,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{Epoch, GroupName, HostId, Reason};
@@ -30,8 +30,10 @@ pub enum Happening {
     Acquire {
         /// Under which epoch.
         epoch: Epoch,
-        /// How long it took on the host, in ms.
+        /// How long it took on the host, without the announcement, in ms.
         acquire_ms: u64,
+        /// How long the first announcement took, in ms.
+        announce_ms: u64,
     },
     /// A host could not take an address.
     AcquireFail {
@@ -86,6 +88,16 @@ pub enum Happening {
     },
     /// A fence was lifted.
     HostUnfenced,
+    /// The leader no longer hears a host on one of its control networks, but on another.
+    NetworkLost {
+        /// The host's address there.
+        control: SocketAddr,
+    },
+    /// It hears it there again.
+    NetworkFound {
+        /// The host's address there.
+        control: SocketAddr,
+    },
     /// A host joined.
     HostJoined,
     /// A host was removed for good.
@@ -132,6 +144,8 @@ impl Happening {
             Self::ReleaseAsked => "releaseAsked",
             Self::HostFencing { .. } => "hostFencing",
             Self::HostUnfenced => "hostUnfenced",
+            Self::NetworkLost { .. } => "networkLost",
+            Self::NetworkFound { .. } => "networkFound",
             Self::HostJoined => "hostJoined",
             Self::HostForgotten => "hostForgotten",
             Self::HostConfigured => "hostConfigured",

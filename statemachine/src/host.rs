@@ -1,6 +1,6 @@
 //! Hosts of the array: who they are, and whether the log holds them up, fenced or down.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ pub struct Host {
     /// Index of the last entry that took an address or its standing from it. A voter acknowledges
     /// its heartbeats only when it has applied that entry (lease.md, step 2).
     pub taken_at: u64,
+    /// Its control networks on which the leader does not hear it, as positions in `control`.
+    pub unheard: BTreeSet<u8>,
 }
 
 /// Whether a host may hold addresses.

@@ -192,7 +192,8 @@ fn any_command() -> impl Strategy<Value = Command> {
             AddressCommand::Online {
                 address,
                 held_under,
-                acquire_ms: 1
+                acquire_ms: 1,
+                announce_ms: 1,
             }
         )),
         (address(), epoch()).prop_map(|(address, held_under)| Command::Address(
@@ -251,11 +252,13 @@ fn refresh(state: &State, command: Command) -> Command {
         Command::Address(AddressCommand::Online {
             address,
             acquire_ms,
+            announce_ms,
             held_under,
         }) if held_under.0 % 4 != 0 => Command::Address(AddressCommand::Online {
             held_under: epoch_of(&address),
             address,
             acquire_ms,
+            announce_ms,
         }),
         other => other,
     }
@@ -390,6 +393,7 @@ fn a_host_that_goes_down_leaves_the_zone_in_the_same_entry() {
         address,
         held_under: Epoch(1),
         acquire_ms: 1,
+        announce_ms: 1,
     };
     let commands = vec![Command::Address(assign), Command::Address(online)];
     apply(&mut state, 6, &entry(10, commands));

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use control::{Event, HostAction, Output};
+use control::{Event, HostAction, Output, Took};
 use statemachine::{Entry, Epoch, HostId};
 
 use super::World;
@@ -79,6 +79,8 @@ impl World {
                     self.inbox.push_back((id, Event::Proposed { id: number }));
                 }
             }
+            // Elections are the world's.
+            Output::Elect { .. } => {}
             Output::Perform(action) => {
                 // The modelled gate is armed with each step (`Kernel::arm`), so these two say nothing.
                 let (HostAction::Acquire { address, .. } | HostAction::Release { address, .. }) =
@@ -117,7 +119,7 @@ impl World {
                     Err("the lease ran out first".to_owned())
                 } else {
                     host.kernel.add(address, epoch, deadline);
-                    Ok(())
+                    Ok(Took::default())
                 };
                 if result.is_ok() {
                     self.serves(id, address, epoch);

@@ -138,9 +138,10 @@ pub fn heartbeat(state: &State, host: &Host, nature: &Nature, seq: u64) -> Heart
             AddressState::Acquiring { .. } if nature.fails => HeldPhase::Failed {
                 error: "cannot".into(),
             },
-            AddressState::Acquiring { .. } | AddressState::Online { .. } => {
-                HeldPhase::Online { acquire_ms: 1 }
-            }
+            AddressState::Acquiring { .. } | AddressState::Online { .. } => HeldPhase::Online {
+                acquire_ms: 1,
+                announce_ms: 1,
+            },
             AddressState::Releasing { .. } | AddressState::Unserved => return None,
         };
         Some(HeldReport {
@@ -157,6 +158,7 @@ pub fn heartbeat(state: &State, host: &Host, nature: &Nature, seq: u64) -> Heart
         membership: state.membership.index,
         lease_ms: state.timing.lease_ms,
         lease_ok: nature.leased && host.is_up(),
+        vow: None,
         report: Report {
             held: held.collect(),
             groups: vec![GroupReport {
@@ -295,6 +297,7 @@ impl Wish {
                 address,
                 held_under,
                 acquire_ms: 1,
+                announce_ms: 1,
             },
             12 => AddressCommand::Release {
                 address,

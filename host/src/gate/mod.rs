@@ -235,6 +235,19 @@ impl KernelGate {
             .map_err(GateError::system("close the gate"))
     }
 
+    /// Closes the gate for every address.
+    ///
+    /// # Errors
+    /// When the kernel refuses, with an address that may be open until its deadline.
+    pub fn close_all(&mut self) -> Result<(), (IpAddr, GateError)> {
+        let all: Vec<IpAddr> = self.managed.iter().copied().collect();
+        let Some(first) = all.first() else {
+            return Ok(());
+        };
+        self.forget(&all)
+            .map_err(|error| (*first, GateError::system("close the gate")(error)))
+    }
+
     /// The leases that live now, as the kernel says.
     ///
     /// # Errors

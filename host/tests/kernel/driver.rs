@@ -7,7 +7,7 @@ use std::time::Duration;
 use host::address::Addresses;
 use host::clock::boottime_us;
 use host::driver::{
-    AcquireFault, AddressDriver as _, DriverError, Held, Incident, ServiceAddress, TICK_MS,
+    AcquireFault, AddressDriver as _, DriverError, Held, Incident, ServiceAddress, TICK_MS, Taken,
 };
 use host::gate::Guard;
 use host::netlink_driver::{Netlink, Options};
@@ -278,7 +278,7 @@ fn what_can_not_be_taken_is_refused_and_leaves_nothing() {
         driver.manage(&services().map(service)).unwrap();
         driver
     });
-    let cause = |result: Result<(), DriverError>| match result {
+    let cause = |result: Result<Taken, DriverError>| match result {
         Err(DriverError::AcquireFailed { cause, .. }) => cause,
         other => panic!("{other:?}"),
     };

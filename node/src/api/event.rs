@@ -34,15 +34,15 @@ pub struct EventRecord {
 /// What the parts of a failover took, in ms; null where a part is not known at this event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phases {
-    /// From the last heartbeat to the suspicion.
+    /// From the last heartbeat to the suspicion; 0 when the host's last word was heard.
     pub detect: Option<u64>,
-    /// From the suspicion to the end of every lease.
+    /// From the suspicion to the end of every lease: a commit, the voters' answers, and the wait.
     pub fence: Option<u64>,
-    /// From the proposal to its commit.
+    /// From there to the new holder, and its report back: the second commit and the way there and back.
     pub commit: Option<u64>,
-    /// From the assignment to the address on the interface.
+    /// From the order to the address on the interface.
     pub acquire: Option<u64>,
-    /// From the address on the interface to its announcement.
+    /// From the address on the interface to its first announcement.
     pub announce: Option<u64>,
 }
 
@@ -61,9 +61,15 @@ impl Phases {
 }
 
 impl EventRecord {
-    /// The record of one effect of the entry at `index`; `wall_ms` is that entry's wall clock and
-    /// `state` gives hosts their names.
-    pub fn of(effect: &Effect, index: u64, wall_ms: u64, state: &State) -> Self {
+    /// The record of one effect of the entry at `index`; `wall_ms` is that entry's wall clock, `state`
+    /// gives hosts their names, `phases` are what a failover's parts took.
+    pub fn of(
+        effect: &Effect,
+        index: u64,
+        wall_ms: u64,
+        state: &State,
+        phases: Option<Phases>,
+    ) -> Self {
         Self {
             at: WallTime(wall_ms),
             index,
@@ -73,7 +79,7 @@ impl EventRecord {
             host: effect.host.map(|host| state.name_of(host)),
             reason: detail(&effect.what)
                 .or_else(|| effect.reason.map(|reason| reason_words(reason).to_owned())),
-            phases: phases(&effect.what),
+            phases,
         }
     }
 }
@@ -83,6 +89,10 @@ fn detail(what: &Happening) -> Option<String> {
     match what {
         Happening::AcquireFail { error } | Happening::ReleaseFail { error } => Some(error.clone()),
         Happening::HostFencing { silent_ms } => Some(format!("silent for {silent_ms} ms")),
+        Happening::NetworkLost { control } => Some(format!(
+            "not heard at {control}, but on another control network"
+        )),
+        Happening::NetworkFound { control } => Some(format!("heard again at {control}")),
         Happening::LeaderChanged { term } => Some(format!("leads in term {term}")),
         Happening::ZoneChanged { serial, published } => {
             let names: Vec<String> = published.iter().map(IpAddr::to_string).collect();
@@ -94,24 +104,6 @@ fn detail(what: &Happening) -> Option<String> {
             Some(format!("serial {serial} publishes {names}"))
         }
         Happening::Quiesced { drain: true } => Some("an operator drains it".to_owned()),
-        _ => None,
-    }
-}
-
-fn phases(what: &Happening) -> Option<Phases> {
-    match what {
-        Happening::HostFencing { silent_ms } => Some(Phases {
-            detect: Some(*silent_ms),
-            ..Phases::default()
-        }),
-        Happening::HostDown { fence_ms } => Some(Phases {
-            fence: Some(*fence_ms),
-            ..Phases::default()
-        }),
-        Happening::Acquire { acquire_ms, .. } => Some(Phases {
-            acquire: Some(*acquire_ms),
-            ..Phases::default()
-        }),
         _ => None,
     }
 }

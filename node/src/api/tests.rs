@@ -75,18 +75,23 @@ fn events_are_named_dated_and_carry_their_phases() {
     })
     .group(&"web".into());
     let record =
-        serde_json::to_value(EventRecord::of(&zone, 12, 1_000, &State::default())).unwrap();
+        serde_json::to_value(EventRecord::of(&zone, 12, 1_000, &State::default(), None)).unwrap();
     let wanted = json!({"at": "1970-01-01T00:00:01.000Z", "index": 12, "kind": "zoneChanged", "group": "web",
         "address": null, "host": null, "reason": "serial 7 publishes nothing", "phases": null});
     assert_eq!(record, wanted);
     let acquired = Effect::new(Happening::Acquire {
         epoch: Epoch(3),
         acquire_ms: 9,
+        announce_ms: 1,
     })
     .host(HostId(4))
     .reason(Reason::Spare);
+    let phases = Some(Phases {
+        acquire: Some(9),
+        ..Phases::default()
+    });
     let record =
-        serde_json::to_value(EventRecord::of(&acquired, 13, 0, &State::default())).unwrap();
+        serde_json::to_value(EventRecord::of(&acquired, 13, 0, &State::default(), phases)).unwrap();
     assert_eq!(
         (&record["host"], &record["phases"]["acquire"]),
         (&json!("host-4"), &json!(9))

@@ -213,6 +213,9 @@ fn host_words(command: &HostCommand, state: &State) -> String {
             format!("declare {} down; its addresses are free", name(host))
         }
         HostCommand::Up { host, .. } => format!("declare {} up", name(host)),
+        HostCommand::Hear { host, .. } => {
+            format!("note on which control networks {} is heard", name(host))
+        }
         HostCommand::Forget { host } => format!("forget {} for good", name(host)),
     }
 }

@@ -71,6 +71,11 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Hold service addresses for a node, which starts it; not for typing
+    #[command(
+        after_help = "Example:\n  rais warden     its standard input is a socket of the node's"
+    )]
+    Warden,
     /// Validate a host configuration or a group policy
     #[command(after_help = "Example:\n  rais check /etc/rais/rais.toml\n  rais check web.toml")]
     Check {

@@ -101,6 +101,10 @@ async fn dispatch<C: Commands>(
             let text = commands.join(&data_dir, args).await?;
             console.print(&text)
         }
+        Command::Warden => Err(CliError::failed(
+            "a warden is started by its node",
+            "run `rais node --config FILE`",
+        )),
         Command::Node { config } => commands.node(load_host(&config)?).await,
         Command::Check { file, look } => check(&file, look, console),
         // A bad file is told before a daemon is looked for.

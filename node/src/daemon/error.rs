@@ -55,9 +55,14 @@ pub enum DaemonError {
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
-    /// What an earlier start left on an interface cannot be removed.
+    /// There is no warden to hold service addresses.
     #[error(transparent)]
-    Driver(#[from] host::driver::DriverError),
+    Warden(#[from] crate::warden::child::NoWarden),
+    /// Whoever held the service addresses ended by itself, or did not keep up.
+    #[error(
+        "the warden has ended, so this host can hold no address; the log says why. Start the daemon again; the other hosts go on"
+    )]
+    DriverEnded,
     /// The control thread ended by itself.
     #[error(
         "the control thread ended; the log says why. Start the daemon again, and please report this"

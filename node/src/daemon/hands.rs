@@ -1,6 +1,7 @@
-//! The driver's thread: performs the control's actions, one after the other, and tells how they went.
+//! Performs the control's actions, one after the other, and tells how they went.
 //!
-//! A thread of its own, since a driver may block. The lease's deadline is looked at before and after the
+//! In the warden for real interfaces; on a thread of the node's for a driver without a gate, since a
+//! driver may block. The lease's deadline is looked at before and after the
 //! address is taken: a thread that was away too long undoes what it did.
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use control::{Event, HostAction, Instant};
+use control::{Event, HostAction, Instant, Took};
 use host::driver::{AddressDriver, Gate, Incident, ServiceAddress, TICK_MS};
 use statemachine::{Epoch, GroupName};
 
@@ -29,14 +30,8 @@ pub fn start(
     mailbox: Mailbox,
 ) -> std::io::Result<(SyncSender<HostAction>, JoinHandle<()>)> {
     let (sender, actions) = sync_channel(QUEUE);
-    let hands = Hands {
-        gated: is_gated(driver.as_ref()),
-        driver,
-        interfaces,
-        mailbox,
-        ticked: Instant::default(),
-        unreleased: Vec::new(),
-    };
+    let report = move |event| mailbox.post(Letter::Event(event));
+    let hands = Hands::new(driver, interfaces, Box::new(report));
     let thread = std::thread::Builder::new()
         .name("driver".into())
         .spawn(move || hands.run(&actions))?;
@@ -48,83 +43,112 @@ pub fn is_gated(driver: &dyn AddressDriver) -> bool {
     matches!(driver.gate(), Gate::Kernel { .. })
 }
 
-struct Hands {
+/// Where it is told how an action went.
+pub type Report = Box<dyn FnMut(Event) + Send>;
+
+/// A driver, and what is owed to the control.
+pub struct Hands {
     driver: Box<dyn AddressDriver>,
     gated: bool,
     ticked: Instant,
     unreleased: Vec<(IpAddr, Epoch)>,
     interfaces: BTreeMap<String, String>,
-    mailbox: Mailbox,
+    report: Report,
 }
 
 impl Hands {
-    fn run(mut self, actions: &Receiver<HostAction>) {
-        while let Some(action) = self.next(actions) {
-            let event = match action {
-                HostAction::Acquire {
-                    address,
-                    prefix_len,
-                    group,
-                    epoch,
-                    deadline,
-                } => {
-                    let wanted = self.placed(address, prefix_len, &group);
-                    let result = self.acquire(wanted, epoch.0, deadline);
-                    match &result {
-                        Ok(()) => tracing::info!(%address, %epoch, %group, "serving"),
-                        Err(error) => {
-                            tracing::warn!(%address, %epoch, %group, error, "cannot serve");
-                        }
-                    }
-                    Event::Acquired {
-                        address,
-                        epoch,
-                        result,
-                    }
-                }
-                HostAction::Release {
-                    address,
-                    group,
-                    epoch,
-                } => {
-                    tracing::info!(%address, %epoch, %group, "letting go");
-                    self.release(address, epoch);
-                    continue;
-                }
-                HostAction::Renew { deadline } => {
-                    let incidents = self.driver.renew(deadline.0);
-                    tell(&incidents);
-                    continue;
-                }
-                HostAction::Manage { addresses } => {
-                    self.manage(&addresses);
-                    continue;
-                }
-            };
-            self.mailbox.post(Letter::Event(event));
+    /// Puts `driver` to work. `interfaces` says for each group where its addresses go.
+    #[must_use]
+    pub fn new(
+        driver: Box<dyn AddressDriver>,
+        interfaces: BTreeMap<String, String>,
+        report: Report,
+    ) -> Self {
+        Self {
+            gated: is_gated(driver.as_ref()),
+            driver,
+            ticked: Instant::default(),
+            unreleased: Vec::new(),
+            interfaces,
+            report,
         }
+    }
+
+    /// Performs one action, and reports it.
+    pub fn perform(&mut self, action: HostAction) {
+        match action {
+            HostAction::Acquire {
+                address,
+                prefix_len,
+                group,
+                epoch,
+                deadline,
+            } => {
+                let wanted = self.placed(address, prefix_len, &group);
+                let result = self.acquire(wanted, epoch.0, deadline);
+                match &result {
+                    Ok(_) => tracing::info!(%address, %epoch, %group, "serving"),
+                    Err(error) => tracing::warn!(%address, %epoch, %group, error, "cannot serve"),
+                }
+                (self.report)(Event::Acquired {
+                    address,
+                    epoch,
+                    result,
+                });
+            }
+            HostAction::Release {
+                address,
+                group,
+                epoch,
+            } => {
+                tracing::info!(%address, %epoch, %group, "letting go");
+                self.release(address, epoch);
+            }
+            HostAction::Renew { deadline } => tell(&self.driver.renew(deadline.0)),
+            HostAction::Manage { addresses } => self.manage(&addresses),
+        }
+    }
+
+    /// The driver's round, if it is due, and another try at what could not be let go. Says when the next is.
+    pub fn round(&mut self, now: Instant) -> Instant {
+        if now.ms_since(self.ticked) >= TICK_MS {
+            self.ticked = now;
+            tell(&self.driver.tick());
+            self.confirm();
+        }
+        self.ticked.plus_ms(TICK_MS)
+    }
+
+    /// Shuts the gate for every address at once. False when the kernel refuses.
+    pub fn shut(&mut self) -> bool {
+        let shut = self.driver.shut();
+        if let Err(error) = &shut {
+            tracing::error!(%error, "the gate is not shut; it ends with the lease");
+        }
+        shut.is_ok()
+    }
+
+    /// Lets go of everything.
+    pub fn end(&mut self) {
         let held: Vec<IpAddr> = self.driver.held().iter().map(|held| held.ip).collect();
         held.into_iter().for_each(|ip| self.let_go(ip));
     }
 
-    /// The next action; none at the end. Between them a driver with a gate does its rounds, and what could not be
-    /// let go is tried again.
-    fn next(&mut self, actions: &Receiver<HostAction>) -> Option<HostAction> {
+    /// The thread's life: actions until their queue is closed.
+    fn run(mut self, actions: &Receiver<HostAction>) {
         loop {
-            if !self.gated && self.unreleased.is_empty() {
-                return actions.recv().ok();
-            }
-            let since = clock::now().ms_since(self.ticked);
-            if since >= TICK_MS {
-                self.ticked = clock::now();
-                tell(&self.driver.tick());
-                self.confirm();
-                continue;
-            }
-            match actions.recv_timeout(Duration::from_millis(TICK_MS - since)) {
-                Ok(action) => return Some(action),
+            // Without a gate and with nothing owed there is no round to make.
+            let idle = !self.gated && self.unreleased.is_empty();
+            let next = if idle {
+                actions.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                let left = self.round(clock::now()).us_since(clock::now());
+                actions.recv_timeout(Duration::from_micros(left))
+            };
+            match next {
+                Ok(action) => self.perform(action),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Disconnected) => return self.end(),
             }
         }
     }
@@ -144,8 +168,7 @@ impl Hands {
             // Idempotent: what is gone already is no error.
             match self.driver.release(address) {
                 Ok(()) => {
-                    let released = Event::Released { address, epoch };
-                    self.mailbox.post(Letter::Event(released));
+                    (self.report)(Event::Released { address, epoch });
                 }
                 Err(_) => self.unreleased.push((address, epoch)),
             }
@@ -178,13 +201,14 @@ impl Hands {
         address: ServiceAddress,
         epoch: u64,
         deadline: Instant,
-    ) -> Result<(), String> {
+    ) -> Result<Took, String> {
         let ended = || "the lease ended before the address was taken".to_owned();
         if clock::now() >= deadline {
             return Err(ended());
         }
         let ip = address.ip;
-        self.driver
+        let taken = self
+            .driver
             .acquire_until(address, epoch, deadline.0)
             .map_err(|error| error.to_string())?;
         // With a gate the kernel watches the deadline, and it may have been renewed meanwhile.
@@ -192,7 +216,9 @@ impl Hands {
             self.driver.release(ip).map_err(|error| error.to_string())?;
             return Err(ended());
         }
-        Ok(())
+        Ok(Took {
+            announce_ms: taken.announce_us / 1000,
+        })
     }
 
     fn let_go(&mut self, address: IpAddr) {
@@ -221,7 +247,7 @@ fn tell(incidents: &[Incident]) {
 mod tests {
     use super::*;
     use crate::daemon::mailbox::mailbox;
-    use host::driver::{DriverError, Held};
+    use host::driver::{DriverError, Held, Taken};
     use std::sync::Arc;
 
     /// A driver whose first releases fail.
@@ -230,8 +256,8 @@ mod tests {
     }
 
     impl AddressDriver for Stubborn {
-        fn acquire(&mut self, _: ServiceAddress, _: u64) -> Result<(), DriverError> {
-            Ok(())
+        fn acquire(&mut self, _: ServiceAddress, _: u64) -> Result<Taken, DriverError> {
+            Ok(Taken::default())
         }
         fn release(&mut self, ip: IpAddr) -> Result<(), DriverError> {
             if self.failures == 0 {
@@ -259,14 +285,9 @@ mod tests {
         let poll = mio::Poll::new().unwrap();
         let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
         let (mailbox, inbox) = mailbox(waker);
-        let mut hands = Hands {
-            driver: Box::new(Stubborn { failures: 2 }),
-            gated: false,
-            ticked: Instant::default(),
-            unreleased: Vec::new(),
-            interfaces: BTreeMap::new(),
-            mailbox,
-        };
+        let report = move |event| mailbox.post(Letter::Event(event));
+        let driver = Box::new(Stubborn { failures: 2 });
+        let mut hands = Hands::new(driver, BTreeMap::new(), Box::new(report));
         hands.release(IpAddr::from([10, 77, 0, 101]), Epoch(4));
         assert_eq!(inbox.take(9).len(), 0);
         hands.confirm();

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use statemachine::{Happening, State};
 use tokio::sync::broadcast;
 
+use super::phases::Failovers;
 use crate::api::EventRecord;
 use crate::raft::Step;
 
@@ -19,7 +20,7 @@ const FOLLOWED: usize = 1_024;
 
 /// The events of this host.
 pub struct Journal {
-    ring: Mutex<VecDeque<EventRecord>>,
+    ring: Mutex<(VecDeque<EventRecord>, Failovers)>,
     followers: broadcast::Sender<EventRecord>,
 }
 
@@ -28,7 +29,7 @@ impl Journal {
     pub fn new() -> Self {
         let (followers, _) = broadcast::channel(FOLLOWED);
         Self {
-            ring: Mutex::new(VecDeque::with_capacity(KEPT)),
+            ring: Mutex::new((VecDeque::with_capacity(KEPT), Failovers::default())),
             followers,
         }
     }
@@ -36,11 +37,14 @@ impl Journal {
     /// Takes in what a step of the state machine made happen.
     pub fn take_in(&self, step: &Step) {
         // Kept before it is told, all under one lock: a follower that reads the ring first misses none.
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ring, failovers) = &mut *kept;
         for entry in &step.entries {
             for effect in &entry.applied.effects {
-                let record = EventRecord::of(effect, entry.applied.index, entry.wall, &step.state);
-                keep(&mut ring, record.clone());
+                let phases = failovers.take_in(entry.at, effect);
+                let (index, wall) = (entry.applied.index, entry.wall);
+                let record = EventRecord::of(effect, index, wall, &step.state, phases);
+                keep(ring, record.clone());
                 if !step.replay {
                     log(&effect.what, &record);
                     // Nobody follows: fine.
@@ -56,7 +60,7 @@ impl Journal {
                 tracing::debug!(index = entry.applied.index, %refused, "command refused");
             }
         }
-        drop(ring);
+        drop(kept);
         if !step.replay {
             watch_over(&step.state);
         }
@@ -64,7 +68,7 @@ impl Journal {
 
     /// Events after log index `since`, the oldest first; without it, the newest `limit`.
     pub fn read(&self, since: Option<u64>, limit: usize) -> Vec<EventRecord> {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ring, _) = &*self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         match since {
             Some(since) => ring
                 .iter()

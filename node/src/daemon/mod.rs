@@ -13,10 +13,11 @@ mod carrier;
 mod datagram;
 mod desk;
 mod error;
-mod hands;
+pub(crate) mod hands;
 mod journal;
 mod mailbox;
 mod members;
+mod phases;
 mod pulse;
 mod queries;
 mod register;
@@ -27,18 +28,19 @@ mod writes;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use control::{Core, Event, RaftStatus};
+use control::{Core, Event, RaftStatus, Vow};
 use dns::{DnsServer, Zones};
-use host::driver::{AddressDriver, Gate};
+use host::driver::AddressDriver;
 use host::loopback::Loopback;
-use host::netlink_driver::{Netlink, Options};
 use host::refusing::Refusing;
+use host::steady::{self, capability};
 use statemachine::{Boot, Command, Entry, HostId, LogTime, State, Timing as StateTiming};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -51,6 +53,8 @@ use crate::raft::{Compaction, ProposeError, Raft, RaftOptions, RaftTiming, RaftV
 use crate::transport::{
     HandlerError, Peers, Server, ServerLimits, Sessions, Timing, write_control_addresses,
 };
+use crate::warden::child::{NoWarden, Warden};
+use crate::warden::wire::Begin;
 use crate::{clock, random};
 
 pub use carrier::Carrier;
@@ -59,7 +63,7 @@ pub use desk::answer;
 pub use error::DaemonError;
 use journal::Journal;
 use mailbox::{Letter, Mailbox};
-use pulse::{Outlets, Proposal, Pulse};
+use pulse::{Doer, Ended, Outlets, Proposal, Pulse};
 use watch::Watch;
 
 /// Plans on their way to Raft; the control has one in flight, so more means that Raft is stuck.
@@ -208,11 +212,18 @@ pub async fn run(
     } = start(config).await?;
     ready();
     let mut beating = std::pin::pin!(join(beating, "control"));
+    let mut control = None;
     let ended = tokio::select! {
         () = stop => None,
         () = async { recover(&daemon, &dns).await; std::future::pending().await } => None,
         // Without heartbeats this host is dead to the others: better to end, and be started again.
-        () = &mut beating => Some(DaemonError::ControlEnded),
+        ended = &mut beating => {
+            control = ended;
+            Some(match ended {
+                Some(Ended::Doer) => DaemonError::DriverEnded,
+                _ => DaemonError::ControlEnded,
+            })
+        }
         why = raft_stopped(&daemon) => Some(DaemonError::RaftStopped(why)),
     };
     if ended.is_none() {
@@ -223,10 +234,12 @@ pub async fn run(
     tasks.iter().for_each(JoinHandle::abort);
     daemon.mailbox.post(Letter::Stop);
     // The control thread's end closes the driver's queue, whose thread then lets go of every address.
-    if !matches!(ended, Some(DaemonError::ControlEnded)) {
+    if control.is_none() {
         beating.await;
     }
-    join(hands, "driver").await;
+    if let Some(hands) = hands {
+        join(hands, "driver").await;
+    }
     if let Some(admin) = admin {
         admin.ended().await;
     }
@@ -273,11 +286,12 @@ struct Running {
     tasks: Vec<JoinHandle<()>>,
     dns: Arc<DnsServer>,
     admin: Option<AdminServer>,
-    beating: std::thread::JoinHandle<()>,
-    hands: std::thread::JoinHandle<()>,
+    beating: std::thread::JoinHandle<Ended>,
+    hands: Option<std::thread::JoinHandle<()>>,
 }
 
 async fn start(config: HostConfig) -> Result<Running, DaemonError> {
+    let warden = part_with_privilege(&config)?;
     let identity = ArrayIdentity::load(&config.data_dir)?;
     if identity.name() != config.name {
         let identity = identity.name().to_owned();
@@ -298,19 +312,18 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let admin = listen(config.admin)?;
     let tls = links.server.https_config(&identity)?;
     carrier.connect(Arc::clone(&links.peers));
-    let driver = driver(&config)?;
-    let (gate, gated) = (gate(driver.as_ref()), hands::is_gated(driver.as_ref()));
-    let started = hands::start(driver, interfaces(&config), mailbox.clone());
-    let (actions, hands) = started.map_err(DaemonError::Thread)?;
     let (me, state) = (identity.host(), raft.state());
+    let hired = hire(&config, warden, (me, boot), &mailbox).await?;
     let at = anchor::recall(raft.store(), state.at).await;
     let core = Core::new(me, boot, state, at, random::dice(), clock::now());
+    let core = core.vowing(hired.vow);
     let (proposals, proposed) = mpsc::channel(PROPOSALS);
+    let (elect, elected) = mpsc::channel(1);
     let sessions = Arc::clone(&links.sessions);
     let outlets = Outlets {
         proposals,
-        actions,
-        gated,
+        elect,
+        doer: hired.doer,
         sessions,
     };
     let beating = pulse.start(core, inbox, outlets);
@@ -327,7 +340,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         mailbox,
         zones,
         journal,
-        gate,
+        gate: hired.gate,
         server: links.server,
         sessions: links.sessions,
         recovered: AtomicBool::new(false),
@@ -338,12 +351,12 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         dns: Arc::clone(&dns),
     };
     Ok(Running {
-        tasks: start_tasks(&daemon, proposed),
+        tasks: start_tasks(&daemon, proposed, elected),
         admin: admin.map(|admin| admin.serve(tls, front)),
         daemon,
         dns,
         beating,
-        hands,
+        hands: hired.hands,
     })
 }
 
@@ -388,23 +401,6 @@ fn listen(address: SocketAddr) -> Result<Option<Listening>, DaemonError> {
     }
 }
 
-/// What guards the addresses, as status says it; loud when nothing does.
-fn gate(driver: &dyn AddressDriver) -> &'static str {
-    let name = driver.name();
-    match driver.gate() {
-        Gate::Kernel { detail } => {
-            tracing::info!(driver = name, detail, "gate: nftables");
-            "nftables"
-        }
-        Gate::None { reason } => {
-            let words = "gate: none; one holder is up to this daemon alone";
-            tracing::warn!(driver = name, reason, "{words}");
-            "none"
-        }
-        _ => "unknown",
-    }
-}
-
 /// Where each group's addresses go.
 fn interfaces(config: &HostConfig) -> BTreeMap<String, String> {
     let members = config.members.iter();
@@ -423,11 +419,16 @@ fn write_pid(data_dir: &Path) -> Result<(), DaemonError> {
 /// Name of the file with the process id.
 const PID_FILE: &str = "rais.pid";
 
-async fn join(thread: std::thread::JoinHandle<()>, name: &'static str) {
+async fn join<T: Send + 'static>(
+    thread: std::thread::JoinHandle<T>,
+    name: &'static str,
+) -> Option<T> {
     let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-    if !matches!(joined, Ok(Ok(()))) {
+    let ended = joined.ok().and_then(Result::ok);
+    if ended.is_none() {
         tracing::error!(thread = name, "thread ended in a panic; please report this");
     }
+    ended
 }
 
 async fn open_raft(
@@ -482,35 +483,95 @@ fn raft_timing(data_dir: &Path) -> RaftTiming {
 /// Heartbeat, shortest and longest election time-out in ms, as the log had them last.
 const RAFT_TIMING_FILE: &str = "raft-timing";
 
-fn driver(config: &HostConfig) -> Result<Box<dyn AddressDriver>, DaemonError> {
-    if let Driver::Loopback { http_port } = config.driver {
-        return Ok(Box::new(Loopback::new(&config.name, http_port)));
+/// The warden, and then no more privilege than a name server needs: from here on only the warden may
+/// change the network. Before the first thread, since each has capabilities of its own.
+fn part_with_privilege(config: &HostConfig) -> Result<Option<Warden>, DaemonError> {
+    let serves = !config.members.is_empty() && !config.observer;
+    let real = serves && !matches!(config.driver, Driver::Loopback { .. });
+    let warden = real.then(Warden::start).transpose()?;
+    if let Err(error) = steady::allow_realtime() {
+        tracing::debug!(%error, "the control thread will have no precedence");
     }
-    if config.members.is_empty() || config.observer {
-        return Ok(Box::new(Refusing::new(
-            "this host is never given an address",
-        )));
+    let mut kept = capability::NODE;
+    let own = rustix::process::geteuid().as_raw();
+    if std::fs::metadata(&config.data_dir).is_ok_and(|data| data.uid() != own) {
+        kept |= capability::FILES;
     }
-    let tag: String = config.name.chars().take(24).collect();
-    match Netlink::open(&tag, Options::default()) {
-        Ok(mut netlink) => {
-            // What an earlier start of this daemon left: this one says in its first heartbeat that it
-            // holds nothing (docs/adr/0012), so it must be so.
-            for held in netlink.held() {
-                netlink.release(held.ip)?;
-            }
-            Ok(Box::new(netlink))
-        }
-        Err(error) => {
-            tracing::error!(%error, "no gate: this host votes and answers DNS, but serves no address");
-            Ok(Box::new(Refusing::new(&error.to_string())))
-        }
+    if let Err(error) = steady::keep_only(kept) {
+        tracing::warn!(%error, "the daemon keeps its capabilities");
     }
+    Ok(warden)
 }
 
-fn start_tasks(daemon: &Arc<Daemon>, proposed: mpsc::Receiver<Proposal>) -> Vec<JoinHandle<()>> {
+/// Who holds this host's addresses.
+struct Hired {
+    doer: Doer,
+    hands: Option<std::thread::JoinHandle<()>>,
+    gate: &'static str,
+    vow: Option<Vow>,
+}
+
+async fn hire(
+    config: &HostConfig,
+    warden: Option<Warden>,
+    (host, boot): (HostId, Boot),
+    mailbox: &Mailbox,
+) -> Result<Hired, DaemonError> {
+    let driver: Box<dyn AddressDriver> = match (warden, config.driver) {
+        (Some(mut warden), _) => {
+            let begin = Begin {
+                tag: config.name.chars().take(24).collect(),
+                interfaces: interfaces(config),
+                host,
+                boot,
+            };
+            let begun = tokio::task::spawn_blocking(move || (warden.begin(begin), warden)).await;
+            match begun.map_err(|error| DaemonError::Thread(error.into()))? {
+                (Ok((vow, detail)), warden) => {
+                    tracing::info!(detail, "gate: nftables");
+                    return Ok(Hired {
+                        doer: Doer::Warden(warden),
+                        hands: None,
+                        gate: "nftables",
+                        vow: Some(vow),
+                    });
+                }
+                (Err(error), warden) => {
+                    warden.end();
+                    let NoWarden::NoGate(reason) = error else {
+                        return Err(error.into());
+                    };
+                    let words = "no gate: this host votes and answers DNS, but serves no address";
+                    tracing::error!(reason, "{words}");
+                    Box::new(Refusing::new(&reason))
+                }
+            }
+        }
+        (None, Driver::Loopback { http_port }) => {
+            let words = "gate: none; one holder is up to this daemon alone";
+            tracing::warn!(driver = "loopback", "{words}");
+            Box::new(Loopback::new(&config.name, http_port))
+        }
+        (None, _) => Box::new(Refusing::new("this host is never given an address")),
+    };
+    let started = hands::start(driver, interfaces(config), mailbox.clone());
+    let (actions, hands) = started.map_err(DaemonError::Thread)?;
+    Ok(Hired {
+        doer: Doer::Thread(actions),
+        hands: Some(hands),
+        gate: "none",
+        vow: None,
+    })
+}
+
+fn start_tasks(
+    daemon: &Arc<Daemon>,
+    proposed: mpsc::Receiver<Proposal>,
+    elected: mpsc::Receiver<HostId>,
+) -> Vec<JoinHandle<()>> {
     vec![
         tokio::spawn(propose_all(Arc::clone(daemon), proposed)),
+        tokio::spawn(elect(Arc::clone(daemon), elected)),
         tokio::spawn(tell_standing(Arc::clone(daemon))),
         tokio::spawn(members::care(Arc::clone(daemon))),
         tokio::spawn(register::introduce(Arc::clone(daemon))),
@@ -537,6 +598,15 @@ async fn propose_all(daemon: Arc<Daemon>, mut proposed: mpsc::Receiver<Proposal>
             tracing::debug!(%error, "plan not committed; it is drawn again");
         }
         daemon.mailbox.post(Letter::Event(Event::Proposed { id }));
+    }
+}
+
+/// Does not wait for the election time-out when the leader has said its last word.
+async fn elect(daemon: Arc<Daemon>, mut elected: mpsc::Receiver<HostId>) {
+    while let Some(to) = elected.recv().await {
+        if let Err(error) = daemon.raft.elect(to.0).await {
+            tracing::info!(%error, "no election at once; it comes with the time-out");
+        }
     }
 }
 

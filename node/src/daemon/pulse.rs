@@ -12,8 +12,9 @@ use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use control::{Core, Event, HostAction, Output};
+use control::{Core, Event, HostAction, Output, Took};
 use mio::net::UdpSocket;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use statemachine::{Command, HostId, LogTime};
 use tokio::sync::mpsc;
@@ -22,11 +23,17 @@ use super::datagram;
 use super::mailbox::{Inbox, Letter};
 use crate::clock;
 use crate::transport::Sessions;
+use crate::warden::child::{Warden, log};
+use crate::warden::line::Cut;
+use crate::warden::wire::Told;
+use crate::warden::word;
 
 /// Datagrams and letters handled between two looks at the clock.
 const BATCH: usize = 256;
 /// The waker's token; sockets have theirs from 0.
 const WAKER: Token = Token(usize::MAX);
+/// The warden's token.
+const WARDEN: Token = Token(usize::MAX - 1);
 /// Longest sleep, in ms: a bound in case a wake-up is lost.
 const LONGEST_SLEEP_MS: u64 = 1_000;
 
@@ -40,15 +47,31 @@ pub struct Proposal {
     pub commands: Vec<Command>,
 }
 
-/// Where the thread's outputs go. All are bounded; what does not fit is dropped and comes again, since
-/// the control derives its work anew.
+/// Who performs the actions.
+pub enum Doer {
+    /// A thread of this process, for a driver without a gate.
+    Thread(SyncSender<HostAction>),
+    /// The warden.
+    Warden(Warden),
+}
+
+/// How the thread ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Nobody performs what it orders: this host can hold nothing safely, and had better start anew.
+    Doer,
+}
+
+/// Where the thread's outputs go. All are bounded. A proposal that does not fit is drawn again.
 pub struct Outlets {
     /// To Raft.
     pub proposals: mpsc::Sender<Proposal>,
+    /// Whom Raft should elect now, since its leader has said its last word.
+    pub elect: mpsc::Sender<HostId>,
     /// To the driver.
-    pub actions: SyncSender<HostAction>,
-    /// Whether the driver has a gate to renew; without one its thread is left asleep.
-    pub gated: bool,
+    pub doer: Doer,
     /// Seals and opens datagrams.
     pub sessions: Arc<Sessions>,
 }
@@ -102,7 +125,13 @@ impl Pulse {
         core: Core,
         inbox: Inbox,
         outlets: Outlets,
-    ) -> std::io::Result<JoinHandle<()>> {
+    ) -> std::io::Result<JoinHandle<Ended>> {
+        if let Doer::Warden(warden) = &outlets.doer {
+            let (descriptor, interest) =
+                (warden.descriptor(), Interest::READABLE | Interest::WRITABLE);
+            let registry = self.poll.registry();
+            registry.register(&mut SourceFd(&descriptor), WARDEN, interest)?;
+        }
         let mut beating = Beating {
             poll: self.poll,
             sockets: self.sockets,
@@ -113,7 +142,16 @@ impl Pulse {
         };
         std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || beating.run())
+            .spawn(move || {
+                if let Err(error) = host::steady::realtime() {
+                    tracing::debug!(%error, "the control thread has no precedence");
+                }
+                let ended = beating.run().unwrap_or_else(|Cut| Ended::Doer);
+                if let Doer::Warden(warden) = beating.outlets.doer {
+                    warden.end();
+                }
+                ended
+            })
     }
 }
 
@@ -127,7 +165,7 @@ struct Beating {
 }
 
 impl Beating {
-    fn run(&mut self) {
+    fn run(&mut self) -> Result<Ended, Cut> {
         let mut ready = Events::with_capacity(64);
         let mut more = false;
         loop {
@@ -145,17 +183,18 @@ impl Beating {
             more = letters.len() >= BATCH;
             for letter in letters {
                 match letter {
-                    Letter::Event(event) => self.step(event),
+                    Letter::Event(event) => self.step(event)?,
                     Letter::Question(question) => question(&self.core, clock::now()),
-                    Letter::Stop => return,
+                    Letter::Stop => return Ok(Ended::Stopped),
                 }
             }
             for number in 0..self.sockets.len() {
-                more |= self.receive(number);
+                more |= self.receive(number)?;
             }
+            self.hear_warden()?;
             // Every step looks at the clock; one more is owed only when something has fallen due.
             if self.core.next_wake() <= clock::now() {
-                self.step(Event::Woke);
+                self.step(Event::Woke)?;
             }
         }
     }
@@ -166,21 +205,30 @@ impl Beating {
     }
 
     /// Reads what waits on a socket. True when more may wait.
-    fn receive(&mut self, number: usize) -> bool {
+    fn receive(&mut self, number: usize) -> Result<bool, Cut> {
         let mut buffer = [0u8; datagram::MAX_MESSAGE + 64];
         let mut plain = Vec::new();
         for _ in 0..BATCH {
             let Some(socket) = self.sockets.get(number) else {
-                return false;
+                return Ok(false);
             };
             match socket.recv_from(&mut buffer) {
                 Ok((len, _)) => {
+                    if let Some((host, boot, vow)) = word::read(&buffer[..len]) {
+                        self.step(Event::LastWord { host, boot, vow })?;
+                        continue;
+                    }
                     // What does not open is counted by the sessions, by reason.
                     let Ok(from) = self.outlets.sessions.open(&buffer[..len], &mut plain) else {
                         continue;
                     };
+                    let network = u8::try_from(number).unwrap_or(u8::MAX);
                     match datagram::decode(&plain) {
-                        Some(message) => self.step(Event::Received { from, message }),
+                        Some(message) => self.step(Event::Received {
+                            from,
+                            network,
+                            message,
+                        })?,
                         None => {
                             tracing::warn!(host = %from, "datagram does not decode; does that host run another version?")
                         }
@@ -189,13 +237,44 @@ impl Beating {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // ECONNREFUSED and its like: an earlier datagram met a dead host. Not ours to mind.
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {}
-                Err(_) => return false,
+                Err(_) => return Ok(false),
             }
         }
-        true
+        Ok(true)
     }
 
-    fn step(&mut self, event: Event) {
+    /// What the warden told, and what it may take now. Only a few packets come each second.
+    fn hear_warden(&mut self) -> Result<(), Cut> {
+        for _ in 0..BATCH {
+            let Doer::Warden(warden) = &mut self.outlets.doer else {
+                return Ok(());
+            };
+            warden.flush()?;
+            let event = match warden.next()? {
+                Some(Told::Acquired {
+                    address,
+                    epoch,
+                    result,
+                }) => Event::Acquired {
+                    address,
+                    epoch,
+                    result: result.map(|announce_ms| Took { announce_ms }),
+                },
+                Some(Told::Released { address, epoch }) => Event::Released { address, epoch },
+                Some(Told::Line { level, text }) => {
+                    log(level, &text);
+                    continue;
+                }
+                Some(Told::Ready { .. } | Told::NoGate { .. }) => continue,
+                None => return Ok(()),
+            };
+            self.step(event)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), Cut> {
+        let moved = matches!(event, Event::Applied { .. });
         for output in self.core.step(clock::now(), event) {
             match output {
                 Output::Send { to, message } => match datagram::encode(&message) {
@@ -216,15 +295,30 @@ impl Beating {
                         );
                     }
                 }
-                Output::Perform(HostAction::Renew { .. } | HostAction::Manage { .. })
-                    if !self.outlets.gated => {}
-                Output::Perform(action) => {
-                    if self.outlets.actions.try_send(action).is_err() {
-                        tracing::error!("the address driver does not keep up");
-                    }
+                Output::Perform(action) => self.perform(action)?,
+                Output::Elect { to } => {
+                    // One election is enough; without it the time-out comes.
+                    let _elected = self.outlets.elect.try_send(to);
                 }
             }
         }
+        match &mut self.outlets.doer {
+            Doer::Warden(warden) if moved => warden.listeners(listeners(&self.core)),
+            _ => Ok(()),
+        }
+    }
+
+    fn perform(&mut self, action: HostAction) -> Result<(), Cut> {
+        let done = match (&mut self.outlets.doer, action) {
+            (Doer::Warden(warden), action) => warden.act(action),
+            // Without a gate there is nothing to renew: its thread is left asleep.
+            (Doer::Thread(_), HostAction::Renew { .. } | HostAction::Manage { .. }) => Ok(()),
+            (Doer::Thread(actions), action) => actions.try_send(action).map_err(|_| Cut),
+        };
+        if done.is_err() {
+            tracing::error!("the address driver has ended or does not keep up");
+        }
+        done
     }
 
     /// Sends on every control network: what arrives twice is harmless.
@@ -242,4 +336,13 @@ impl Beating {
             }
         }
     }
+}
+
+/// Who wants to hear this host's last word: every other host, wherever it listens.
+fn listeners(core: &Core) -> Vec<SocketAddr> {
+    let others = core.state().hosts.values();
+    let others = others.filter(|host| host.id != core.me());
+    others
+        .flat_map(|host| host.control.iter().copied())
+        .collect()
 }

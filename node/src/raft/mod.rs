@@ -30,6 +30,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::TransferLeaderRequest;
 use openraft::{ChangeMembers, ReadPolicy};
 use statemachine::{Applied, Entry, State, codec};
 use tokio::sync::{Semaphore, watch};
@@ -382,6 +384,21 @@ impl Raft {
         tokio::time::timeout(patience, taken)
             .await
             .unwrap_or(Err(ChangeError::Timeout))
+    }
+
+    /// The leader is known to be dead: nobody waits for its time-out, and voter `id` elects itself if it is
+    /// this host. Every voter is to be told so, or the others refuse until their time-out.
+    ///
+    /// # Errors
+    /// [`ChangeError::Stopped`] only.
+    pub async fn elect(&self, id: u64) -> Result<(), ChangeError> {
+        let vote = self.core.metrics().borrow_watched().vote;
+        let request = TransferLeaderRequest::new(vote, id, None);
+        let handled = self.core.handle_transfer_leader(request).await;
+        let answer = handled.map_err(|fatal| ChangeError::Stopped(fatal.to_string()))?;
+        // The vote has changed meanwhile: somebody is being elected already.
+        let _late = answer;
+        Ok(())
     }
 
     /// Makes a snapshot now, for a backup.

@@ -32,7 +32,14 @@ pub(super) fn apply(
             address,
             held_under,
             acquire_ms,
-        } => online(state, *address, *held_under, *acquire_ms, cx),
+            announce_ms,
+        } => online(
+            state,
+            *address,
+            *held_under,
+            (*acquire_ms, *announce_ms),
+            cx,
+        ),
         AddressCommand::AcquireFailed {
             address,
             held_under,
@@ -159,7 +166,7 @@ fn online(
     state: &mut State,
     ip: IpAddr,
     held_under: Epoch,
-    acquire_ms: u64,
+    (acquire_ms, announce_ms): (u64, u64),
     cx: &mut Context<'_>,
 ) -> Result<(), Rejected> {
     let address = expect(state, ip, held_under)?;
@@ -174,6 +181,7 @@ fn online(
     let what = Happening::Acquire {
         epoch: held_under,
         acquire_ms,
+        announce_ms,
     };
     cx.tell(
         Effect::new(what)

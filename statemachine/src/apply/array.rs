@@ -84,6 +84,7 @@ impl Host {
             boot: Boot(0),
             state: HostState::Down { index },
             taken_at: index,
+            unheard: BTreeSet::new(),
         }
     }
 }

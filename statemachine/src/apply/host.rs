@@ -1,7 +1,6 @@
 //! Hosts: join, configuration, fence, down, up, forget.
 
-use alloc::format;
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, format, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 
 use super::{Context, array::distinct};
@@ -56,6 +55,7 @@ pub(super) fn apply(
             fence_ms,
         } => down(state, *host, *fence, *membership, *fence_ms, cx),
         HostCommand::Up { host, seen, boot } => up(state, *host, *seen, *boot, cx),
+        HostCommand::Hear { host, unheard } => hear(state, *host, unheard, cx),
         HostCommand::Forget { host } => forget(state, *host, cx),
     }
 }
@@ -155,6 +155,11 @@ fn configure(state: &mut State, wanted: Host, cx: &mut Context<'_>) -> Result<()
     }
     cx.tell(Effect::new(Happening::HostConfigured).host(wanted.id));
     bring_back(state, wanted.id);
+    let mut wanted = wanted;
+    let networks = wanted.control.len();
+    wanted
+        .unheard
+        .retain(|network| usize::from(*network) + 1 < networks);
     state.hosts.insert(wanted.id, wanted);
     Ok(())
 }
@@ -330,6 +335,36 @@ fn up(
     known.taken_at = cx.index;
     bring_back(state, host);
     cx.tell(Effect::new(Happening::HostUp).host(host));
+    Ok(())
+}
+
+/// Networks beyond the host's control addresses, and a host that is heard nowhere, are refused: the first
+/// is an old plan, the second is what fences are for.
+fn hear(
+    state: &mut State,
+    host: HostId,
+    unheard: &BTreeSet<u8>,
+    cx: &mut Context<'_>,
+) -> Result<(), Rejected> {
+    let known = state.host_mut(host)?;
+    let exists = |network: &u8| usize::from(*network) < known.control.len();
+    if unheard.len() >= known.control.len() || !unheard.iter().all(exists) {
+        let why = "the host has no such control networks, or would be heard on none";
+        return Err(Rejected::WrongState(why.into()));
+    }
+    for (network, control) in (0..=u8::MAX).zip(&known.control) {
+        let control = *control;
+        match (known.unheard.contains(&network), unheard.contains(&network)) {
+            (false, true) => {
+                cx.tell(Effect::new(Happening::NetworkLost { control }).host(host));
+            }
+            (true, false) => {
+                cx.tell(Effect::new(Happening::NetworkFound { control }).host(host));
+            }
+            _ => {}
+        }
+    }
+    known.unheard.clone_from(unheard);
     Ok(())
 }
 

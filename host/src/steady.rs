@@ -1,0 +1,132 @@
+//! What keeps a process at work on a busy machine, and what it may do there.
+//!
+//! The warden must renew or shut the gate while the machine swaps, compiles or shuts down: its memory
+//! stays, its turn comes first, the signals that end other processes do not end it. Each is asked for
+//! and none is needed for safety: where the system says no, only more leases run out.
+//!
+//! Limits: Linux. Capabilities belong to a thread: drop them before the second thread starts.
+
+use std::io;
+
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+/// The lowest of the priorities that go before all ordinary work.
+const PRIORITY: i32 = 1;
+
+/// Lets every thread of this process, and what it starts, ask for [`realtime`] without a capability.
+///
+/// # Errors
+/// When this process may not raise its own limit.
+pub fn allow_realtime() -> io::Result<()> {
+    let most = u64::try_from(PRIORITY).ok();
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    Ok(setrlimit(Resource::Rtprio, limit)?)
+}
+
+/// This thread goes before all ordinary ones (SCHED_FIFO); what it starts does not.
+///
+/// # Errors
+/// When the system does not allow it: see [`allow_realtime`].
+#[expect(unsafe_code, reason = "rustix has no sched_setscheduler")]
+pub fn realtime() -> io::Result<()> {
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    let parameter = libc::sched_param {
+        sched_priority: PRIORITY,
+    };
+    // SAFETY: the parameter outlives the call, which reads it and keeps no pointer; 0 is this thread.
+    match unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Keeps all memory of this process, present and future, out of swap, and the program's pages loaded.
+///
+/// # Errors
+/// When the system does not allow so much.
+pub fn lock_memory() -> io::Result<()> {
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    // Under a limit, what is allocated later would be refused: an abort is worse than a page fault.
+    let future = match setrlimit(Resource::Memlock, unlimited) {
+        Ok(()) => MlockAllFlags::FUTURE,
+        Err(_) => MlockAllFlags::empty(),
+    };
+    Ok(mlockall(MlockAllFlags::CURRENT | future)?)
+}
+
+/// SIGTERM, SIGINT and SIGHUP no longer end this process: it ends when its work is done.
+#[expect(unsafe_code, reason = "rustix leaves signals to libc")]
+pub fn outlive_signals() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: SIG_IGN is no handler, so no code of ours runs in a signal's context.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// Gives up every capability but these, for this thread, those that it starts, and their programs.
+///
+/// # Errors
+/// When the kernel refuses; the capabilities are then as before.
+pub fn keep_only(kept: CapabilitySet) -> io::Result<()> {
+    let now = rustix::thread::capabilities(None)?;
+    for capability in CapabilitySet::all().difference(kept).iter() {
+        // Without CAP_SETPCAP it stays in the bound, and a program with it on its file could have it back.
+        let _kept = rustix::thread::remove_capability_from_bounding_set(capability);
+    }
+    let left = now.permitted & kept;
+    let sets = CapabilitySets {
+        effective: left,
+        permitted: left,
+        inheritable: CapabilitySet::empty(),
+    };
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
+/// What [`keep_only`] takes, without a dependency on who defines it.
+pub mod capability {
+    use rustix::thread::CapabilitySet;
+
+    /// For the warden: addresses, packet filters, and frames of its own making.
+    pub const WARDEN: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_RAW);
+    /// For the node: ports below 1024, which DNS has.
+    pub const NODE: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
+    /// For a node whose data belongs to another user.
+    pub const FILES: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Goal: a thread that gave up its capabilities has none but those kept, and cannot have them back.
+    /// Method: a thread of its own, which ends.
+    #[test]
+    fn what_is_given_up_is_gone() {
+        let thread = std::thread::spawn(|| {
+            let before = rustix::thread::capabilities(None).unwrap().permitted;
+            keep_only(capability::NODE).unwrap();
+            let after = rustix::thread::capabilities(None).unwrap();
+            assert_eq!(after.permitted, before & capability::NODE);
+            assert_eq!(after.effective, after.permitted);
+            let lost = before.difference(capability::NODE);
+            if !lost.is_empty() {
+                let again = CapabilitySets {
+                    effective: before,
+                    permitted: before,
+                    inheritable: CapabilitySet::empty(),
+                };
+                assert!(rustix::thread::set_capabilities(None, again).is_err());
+            }
+        });
+        thread.join().unwrap();
+    }
+}

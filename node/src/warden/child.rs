@@ -1,0 +1,203 @@
+//! The node's side: starts the warden, gives it orders, hears what became of them.
+//!
+//! The warden is the same program with another first argument. It gets one end of a socket as its
+//! standard input and nothing else; when the node ends, however it ends, that socket closes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use control::{HostAction, Vow};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use statemachine::GroupName;
+
+use super::line::{Cut, Line, pair};
+use super::wire::{Begin, MANAGED_AT_ONCE, MAX_LISTENERS, Order, Told, decode, encode};
+
+/// The warden may take so long to lay the gate: an earlier one may still be at its last word.
+const BEGIN_S: u32 = 10;
+/// How long a warden may take to let go of everything and say so, once its node wants to end.
+const END_S: u32 = 3;
+
+/// Why there is no warden.
+#[derive(Debug, thiserror::Error)]
+pub enum NoWarden {
+    /// The program could not be started again.
+    #[error("cannot start the warden: {0}")]
+    Start(std::io::Error),
+    /// It ended at once, or said nothing.
+    #[error("the warden ended or did not answer within {BEGIN_S} s; the log says why")]
+    Silent,
+    /// There is no gate.
+    #[error("{0}")]
+    NoGate(String),
+}
+
+/// A warden at work.
+#[derive(Debug)]
+pub struct Warden {
+    line: Line,
+    child: Child,
+    listeners: Vec<SocketAddr>,
+}
+
+impl Warden {
+    /// Starts one, which waits for [`Warden::begin`]. Before this process gives up what the warden needs.
+    ///
+    /// # Errors
+    /// [`NoWarden`].
+    pub fn start() -> Result<Self, NoWarden> {
+        let (line, theirs) = pair().map_err(NoWarden::Start)?;
+        let child = Command::new("/proc/self/exe")
+            .arg0("rais")
+            .arg("warden")
+            .env_clear()
+            .stdin(theirs)
+            .stdout(Stdio::null())
+            // Ctrl-C at a terminal is for the node; the warden ends when the node has.
+            .process_group(0)
+            .spawn()
+            .map_err(NoWarden::Start)?;
+        Ok(Self {
+            line,
+            child,
+            listeners: Vec::new(),
+        })
+    }
+
+    /// Has it lay the gate. Gives by what its last word will be known, and the gate in words.
+    ///
+    /// # Errors
+    /// [`NoWarden`]; end it then.
+    pub fn begin(&mut self, begin: Begin) -> Result<(Vow, String), NoWarden> {
+        self.order(&Order::Begin(begin))
+            .map_err(|_| NoWarden::Silent)?;
+        loop {
+            match self.next().map_err(|Cut| NoWarden::Silent)? {
+                Some(Told::Ready { vow, gate }) => return Ok((vow, gate)),
+                Some(Told::NoGate { reason }) => return Err(NoWarden::NoGate(reason)),
+                Some(Told::Line { level, text }) => log(level, &text),
+                Some(_) => {}
+                None => self.await_packet()?,
+            }
+        }
+    }
+
+    fn await_packet(&self) -> Result<(), NoWarden> {
+        let mut ready = [PollFd::new(&self.line, PollFlags::IN)];
+        let limit = Timespec {
+            tv_sec: BEGIN_S.into(),
+            tv_nsec: 0,
+        };
+        match poll(&mut ready, Some(&limit)) {
+            Ok(0) => Err(NoWarden::Silent),
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(NoWarden::Start(error.into())),
+        }
+    }
+
+    /// What to poll for: readable when it tells something or has ended, writable when it took orders.
+    #[must_use]
+    pub fn descriptor(&self) -> RawFd {
+        self.line.as_raw_fd()
+    }
+
+    /// Hands it work.
+    ///
+    /// # Errors
+    /// [`Cut`]: it has ended, or is stuck. What it holds ends with the lease.
+    pub fn act(&mut self, action: HostAction) -> Result<(), Cut> {
+        match action {
+            HostAction::Manage { addresses } => self.manage(&addresses),
+            other => self.order(&Order::Act(other)),
+        }
+    }
+
+    fn manage(&mut self, addresses: &[(IpAddr, u8, GroupName)]) -> Result<(), Cut> {
+        let mut parts = addresses.chunks(MANAGED_AT_ONCE).peekable();
+        if parts.peek().is_none() {
+            let addresses = Vec::new();
+            let more = false;
+            return self.order(&Order::Manage { addresses, more });
+        }
+        while let Some(part) = parts.next() {
+            let addresses = part.to_vec();
+            let more = parts.peek().is_some();
+            self.order(&Order::Manage { addresses, more })?;
+        }
+        Ok(())
+    }
+
+    /// Says who wants to hear the last word, if that changed.
+    ///
+    /// # Errors
+    /// [`Cut`].
+    pub fn listeners(&mut self, mut listeners: Vec<SocketAddr>) -> Result<(), Cut> {
+        listeners.truncate(MAX_LISTENERS);
+        if listeners == self.listeners {
+            return Ok(());
+        }
+        self.listeners.clone_from(&listeners);
+        self.order(&Order::Listeners(listeners))
+    }
+
+    fn order(&mut self, order: &Order) -> Result<(), Cut> {
+        match encode(order) {
+            Some(packet) => self.line.send(packet),
+            None => {
+                tracing::error!("an order does not fit a packet; please report this");
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends what waits.
+    ///
+    /// # Errors
+    /// [`Cut`].
+    pub fn flush(&mut self) -> Result<(), Cut> {
+        self.line.flush()
+    }
+
+    /// The next thing that it told; none when there is nothing now.
+    ///
+    /// # Errors
+    /// [`Cut`].
+    pub fn next(&mut self) -> Result<Option<Told>, Cut> {
+        let packet = self.line.receive()?;
+        packet.map(|packet| decode(packet).ok_or(Cut)).transpose()
+    }
+
+    /// Lets it end: its line closes, it lets go of everything and says the last word.
+    pub fn end(self) {
+        let Self { line, child, .. } = self;
+        drop(line);
+        reap(child);
+    }
+}
+
+/// Waits for the end of a warden whose line is closed; one that does not end is left to itself.
+fn reap(mut child: Child) {
+    if let Ok(end) = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+        let limit = Timespec {
+            tv_sec: END_S.into(),
+            tv_nsec: 0,
+        };
+        let _ended = poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&limit));
+    }
+    if !matches!(child.try_wait(), Ok(Some(_))) {
+        tracing::error!(pid = child.id(), "the warden does not end; its gate does");
+    }
+}
+
+/// A line of the warden's, in the node's log.
+pub fn log(level: u8, text: &str) {
+    match level {
+        0 => tracing::error!(warden = true, "{text}"),
+        1 => tracing::warn!(warden = true, "{text}"),
+        2 => tracing::info!(warden = true, "{text}"),
+        _ => tracing::debug!(warden = true, "{text}"),
+    }
+}

@@ -1,0 +1,344 @@
+//! The warden's side: obeys its node, and when that has died says the last word.
+//!
+//! One thread, one loop: orders in, driver, reports out, and a round each tick. It never waits for its
+//! node, neither to write nor to log; a node that does not read is a dead one.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use control::{Event, HostAction, Instant};
+use host::driver::{AddressDriver, TICK_MS};
+use host::gate::NoGate;
+use host::netlink_driver::{Netlink, Options};
+use host::steady;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tracing::Level;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::line::{Cut, Line};
+use super::wire::{Begin, MAX_LINE, Order, Told, decode, encode};
+use super::word::Secret;
+use crate::clock;
+use crate::daemon::hands::Hands;
+
+/// Orders performed between two rounds of the driver.
+const BATCH: usize = 256;
+/// The first order comes within this, in ms, or never.
+const BEGIN_MS: u64 = 10_000;
+/// An earlier warden that is at its last word still owns the gate, at most for this long, in ms.
+const PREDECESSOR_MS: u64 = 5_000;
+/// Between two tries to lay the gate, in ms.
+const AGAIN_MS: u64 = 10;
+/// Tries to shut the gate before the leases are left to run out.
+const SHUT_TRIES: usize = 3;
+/// Pauses before the last word is said once more, in ms: a datagram may be lost.
+const REPEATS_MS: [u64; 3] = [4, 16, 60];
+
+/// Runs the warden of the node at the other end of standard input.
+#[must_use]
+pub fn run() -> ExitCode {
+    steady::outlive_signals();
+    let Some(line) = take_line() else {
+        eprintln!("rais: the warden is started by `rais node`, not by hand");
+        return ExitCode::FAILURE;
+    };
+    let line = Shared(Arc::new(Mutex::new(line)));
+    tracing_subscriber::fmt()
+        .with_writer(line.clone())
+        .with_max_level(Level::INFO)
+        .without_time()
+        .with_level(false)
+        .with_target(false)
+        .with_ansi(false)
+        .init();
+    match serve(&line) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Cut) => ExitCode::FAILURE,
+    }
+}
+
+/// Standard input, if it is a socket of whole packets.
+fn take_line() -> Option<Line> {
+    let stdin = io::stdin();
+    let kind = rustix::net::sockopt::socket_type(stdin.as_fd()).ok()?;
+    let ours = kind == rustix::net::SocketType::SEQPACKET;
+    let socket = stdin.as_fd().try_clone_to_owned().ok()?;
+    ours.then(|| Line::new(socket))
+}
+
+fn serve(line: &Shared) -> Result<(), Cut> {
+    let begin = first_order(line)?;
+    steady_all();
+    let driver = match lay(&begin.tag) {
+        Ok(driver) => driver,
+        Err(error) => {
+            let reason = error.to_string();
+            return line.tell(&Told::NoGate { reason });
+        }
+    };
+    let secret = match Secret::draw() {
+        Ok(secret) => secret,
+        Err(error) => {
+            let reason = error.to_string();
+            return line.tell(&Told::NoGate { reason });
+        }
+    };
+    let vow = secret.vow();
+    let gate = driver.kernel_gate().describe();
+    line.tell(&Told::Ready { vow, gate })?;
+    let report = {
+        let line = line.clone();
+        move |event| {
+            // A line that is cut is seen by the loop.
+            let _cut = line.tell_event(event);
+        }
+    };
+    let mut keeper = Keeper {
+        hands: Hands::new(Box::new(driver), begin.interfaces.clone(), Box::new(report)),
+        line: line.clone(),
+        managed: Vec::new(),
+        listeners: Vec::new(),
+    };
+    let Cut = keeper.obey();
+    keeper.end(&secret.word(begin.host, begin.boot));
+    Ok(())
+}
+
+fn first_order(line: &Shared) -> Result<Begin, Cut> {
+    let end = clock::now().plus_ms(BEGIN_MS);
+    while clock::now() < end {
+        match line.receive()? {
+            Some(Order::Begin(begin)) => return Ok(begin),
+            Some(_) => return Err(Cut),
+            None => line.wait(end),
+        }
+    }
+    Err(Cut)
+}
+
+/// What the system does not allow costs leases under load, never safety.
+fn steady_all() {
+    let asked = [
+        ("memory in place", steady::lock_memory()),
+        ("its turn first", steady::realtime()),
+        (
+            "least privilege",
+            steady::keep_only(steady::capability::WARDEN),
+        ),
+    ];
+    for (what, result) in asked {
+        if let Err(error) = result {
+            tracing::warn!(%error, "the warden does without {what}");
+        }
+    }
+}
+
+/// Lays the gate, and removes what an earlier start left: this one says in its first heartbeat that it
+/// holds nothing (docs/adr/0012), so it must be so.
+fn lay(tag: &str) -> Result<Netlink, NoGate> {
+    let end = clock::now().plus_ms(PREDECESSOR_MS);
+    let mut netlink = loop {
+        match Netlink::open(tag, Options::default()) {
+            Err(NoGate::InUse { .. }) if clock::now() < end => pause(AGAIN_MS),
+            other => break other?,
+        }
+    };
+    for held in netlink.held() {
+        let released = netlink.release(held.ip);
+        released.map_err(|error| NoGate::System {
+            action: "clear the addresses",
+            source: io::Error::other(error),
+        })?;
+    }
+    Ok(netlink)
+}
+
+struct Keeper {
+    hands: Hands,
+    line: Shared,
+    managed: Vec<(std::net::IpAddr, u8, statemachine::GroupName)>,
+    listeners: Vec<SocketAddr>,
+}
+
+impl Keeper {
+    /// Until the node is gone.
+    fn obey(&mut self) -> Cut {
+        loop {
+            for _ in 0..BATCH {
+                match self.line.receive() {
+                    Ok(Some(order)) => self.perform(order),
+                    Ok(None) => break,
+                    Err(cut) => return cut,
+                }
+            }
+            if let Err(cut) = self.line.flush() {
+                return cut;
+            }
+            let next = self.hands.round(clock::now());
+            self.line.wait(next);
+        }
+    }
+
+    fn perform(&mut self, order: Order) {
+        match order {
+            Order::Act(action) => self.hands.perform(action),
+            Order::Manage { addresses, more } => {
+                self.managed.extend(addresses);
+                if !more {
+                    let addresses = std::mem::take(&mut self.managed);
+                    self.hands.perform(HostAction::Manage { addresses });
+                }
+            }
+            Order::Listeners(listeners) => self.listeners = listeners,
+            Order::Begin(_) => tracing::error!("the node begins twice; please report this"),
+        }
+    }
+
+    /// The node is dead: the gate first, then the word, then the rest.
+    fn end(mut self, word: &[u8]) {
+        let shut = (0..SHUT_TRIES).any(|_| self.hands.shut());
+        let speaker = Speaker::open();
+        if shut {
+            speaker.say(&self.listeners, word);
+        }
+        self.hands.end();
+        for pause_ms in REPEATS_MS.into_iter().filter(|_| shut) {
+            pause(pause_ms);
+            speaker.say(&self.listeners, word);
+        }
+    }
+}
+
+/// Says the last word on whatever network leads there.
+struct Speaker(Vec<UdpSocket>);
+
+impl Speaker {
+    fn open() -> Self {
+        let any = ["0.0.0.0:0", "[::]:0"];
+        Self(any.iter().flat_map(UdpSocket::bind).collect())
+    }
+
+    fn say(&self, listeners: &[SocketAddr], word: &[u8]) {
+        for listener in listeners {
+            for socket in &self.0 {
+                let fits = socket
+                    .local_addr()
+                    .is_ok_and(|own| own.is_ipv4() == listener.is_ipv4());
+                if fits {
+                    // A network that is down: there are others, and the word is said again.
+                    let _lost = socket.send_to(word, listener);
+                }
+            }
+        }
+    }
+}
+
+fn pause(ms: u64) {
+    // Nothing to await: another process's end, or the time between two datagrams.
+    std::thread::park_timeout(Duration::from_millis(ms));
+}
+
+/// The line, shared with the log.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Line>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn receive(&self) -> Result<Option<Order>, Cut> {
+        let mut line = self.lock();
+        let packet = line.receive()?;
+        packet.map(|packet| decode(packet).ok_or(Cut)).transpose()
+    }
+
+    fn tell(&self, told: &Told) -> Result<(), Cut> {
+        encode(told).map_or(Ok(()), |packet| self.lock().send(packet))
+    }
+
+    fn tell_event(&self, event: Event) -> Result<(), Cut> {
+        match event {
+            Event::Acquired {
+                address,
+                epoch,
+                result,
+            } => self.tell(&Told::Acquired {
+                address,
+                epoch,
+                result: result.map(|took| took.announce_ms),
+            }),
+            Event::Released { address, epoch } => self.tell(&Told::Released { address, epoch }),
+            _ => Ok(()),
+        }
+    }
+
+    fn flush(&self) -> Result<(), Cut> {
+        self.lock().flush()
+    }
+
+    /// Until the node says something, or takes what waits for it, or `end`.
+    fn wait(&self, end: Instant) {
+        let line = self.lock();
+        let mut flags = PollFlags::IN;
+        if line.is_waiting() {
+            flags |= PollFlags::OUT;
+        }
+        let left_us = end.us_since(clock::now()).min(TICK_MS * 1000 * 50);
+        let limit = Timespec {
+            tv_sec: i64::try_from(left_us / 1_000_000).unwrap_or(0),
+            tv_nsec: i64::try_from(left_us % 1_000_000 * 1000).unwrap_or(0),
+        };
+        match poll(&mut [PollFd::new(&*line, flags)], Some(&limit)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => eprintln!("rais: the warden cannot wait for its node: {error}"),
+        }
+    }
+}
+
+/// Where a line of the log goes: to the node, and to standard error once that is gone.
+struct LogLine {
+    line: Shared,
+    level: u8,
+}
+
+impl Write for LogLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let shown = bytes.get(..bytes.len().min(MAX_LINE)).unwrap_or(bytes);
+        let text = String::from_utf8_lossy(shown).trim_end().to_owned();
+        let level = self.level;
+        if let Err(Cut) = self.line.tell(&Told::Line { level, text }) {
+            io::stderr().write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Shared {
+    type Writer = LogLine;
+
+    fn make_writer(&'a self) -> LogLine {
+        let line = self.clone();
+        LogLine { line, level: 2 }
+    }
+
+    fn make_writer_for(&'a self, meta: &tracing::Metadata<'_>) -> LogLine {
+        let level = match *meta.level() {
+            Level::ERROR => 0,
+            Level::WARN => 1,
+            Level::INFO => 2,
+            _ => 3,
+        };
+        let line = self.clone();
+        LogLine { line, level }
+    }
+}

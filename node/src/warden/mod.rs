@@ -1,0 +1,17 @@
+//! The warden: a small process of its own that holds the service addresses, and outlives its node.
+//!
+//! ```text
+//! node (control thread) -- orders, leases --> warden -- netlink --> gate, addresses, announcements
+//!                       <-- what became of them --
+//! ```
+//!
+//! No async runtime, memory locked, first in turn where allowed, the only one that may change the
+//! network. It renews only what its node orders, so a node that hangs lets the lease run out; when the
+//! node dies it shuts the gate, tells the voters so (`word`), and cleans up. When it dies itself, the
+//! kernel ends what it held, and the node ends too.
+
+pub mod child;
+pub mod keep;
+pub mod line;
+pub mod wire;
+pub mod word;
