@@ -156,6 +156,16 @@ pub trait AddressDriver: Send {
             .try_for_each(|held| self.release(held.ip))
     }
 
+    /// Lets go of everything, after [`AddressDriver::shut`] or without it.
+    ///
+    /// # Errors
+    /// As [`AddressDriver::release`], of the first that failed; the others were let go.
+    fn release_all(&mut self) -> Result<(), DriverError> {
+        let held: Vec<IpAddr> = self.held().iter().map(|held| held.ip).collect();
+        let released: Vec<_> = held.into_iter().map(|ip| self.release(ip)).collect();
+        released.into_iter().collect()
+    }
+
     /// What is held now, as the machine says, not as the driver remembers; in order of address.
     fn held(&self) -> Vec<Held>;
 

@@ -244,6 +244,16 @@ impl AddressDriver for Netlink {
         })
     }
 
+    fn release_all(&mut self) -> Result<(), DriverError> {
+        // Whatever is guarded and on an interface, with a lease or without.
+        let managed: Vec<IpAddr> = match self.look() {
+            Ok((on, _)) => on.into_iter().map(|address| address.ip).collect(),
+            Err(_) => self.gate.managed().iter().copied().collect(),
+        };
+        let released: Vec<_> = managed.into_iter().map(|ip| self.release(ip)).collect();
+        released.into_iter().collect()
+    }
+
     fn held(&self) -> Vec<Held> {
         let Ok((on, leases)) = self.look() else {
             // Not to be asked: say what may be held rather than that nothing is.

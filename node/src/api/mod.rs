@@ -27,7 +27,8 @@ pub use report::{
 };
 pub use request::{Hypothesis, MAX_HYPOTHESES, Request, Response};
 pub use status::{
-    AddressStatus, AddressWord, GroupStatus, HostRole, HostStatus, HostWord, MemberStatus, Status,
+    AddressStatus, AddressWord, FailoverStatus, GroupStatus, HostRole, HostStatus, HostWord,
+    MemberStatus, Status,
 };
 pub use when::WallTime;
 pub use words::{command_words, plan_report, verdict_words, why_report};

@@ -10,7 +10,8 @@ use statemachine::{GroupName, HostId, HostState, LogTime, State};
 
 use super::event::reason_words;
 use super::status::{
-    AddressStatus, AddressWord, GroupStatus, HostRole, HostStatus, HostWord, MemberStatus, Status,
+    AddressStatus, AddressWord, FailoverStatus, GroupStatus, HostRole, HostStatus, HostWord,
+    MemberStatus, Status,
 };
 
 /// What a daemon sees beside the log.
@@ -30,6 +31,8 @@ pub struct Live {
     pub now: LogTime,
     /// What was heard of each host.
     pub hosts: BTreeMap<HostId, LiveHost>,
+    /// The last failover of each address that had one.
+    pub failovers: BTreeMap<IpAddr, FailoverStatus>,
 }
 
 /// What was heard of a host.
@@ -97,6 +100,11 @@ fn host(state: &State, live: &Live, id: HostId) -> Option<HostStatus> {
         lease_ms: seen.and_then(|seen| seen.lease_ms),
         state: word,
         gate: seen.and_then(|seen| seen.gate.clone()),
+        unheard: (0..=u8::MAX)
+            .zip(&host.control)
+            .filter(|(network, _)| host.unheard.contains(network))
+            .map(|(_, control)| *control)
+            .collect(),
         dns: host.dns.clone(),
         incarnation: host.incarnation.0,
     })
@@ -129,12 +137,12 @@ fn group(state: &State, live: &Live, name: &GroupName) -> Option<GroupStatus> {
         published: group.zone.published.iter().copied().collect(),
         members,
         addresses: own
-            .filter_map(|(ip, _)| address(state, live.now, *ip))
+            .filter_map(|(ip, _)| address(state, live, *ip))
             .collect(),
     })
 }
 
-fn address(state: &State, now: LogTime, ip: IpAddr) -> Option<AddressStatus> {
+fn address(state: &State, live: &Live, ip: IpAddr) -> Option<AddressStatus> {
     let address = state.addresses.get(&ip)?;
     Some(AddressStatus {
         address: ip,
@@ -144,7 +152,8 @@ fn address(state: &State, now: LogTime, ip: IpAddr) -> Option<AddressStatus> {
         epoch: address.epoch.0,
         orphan_expires_s: state
             .orphan_deadline(ip)
-            .map(|deadline| deadline.since(state.at.max(now)).div_ceil(1_000)),
+            .map(|deadline| deadline.since(state.at.max(live.now)).div_ceil(1_000)),
         reason: reason_words(address.reason).to_owned(),
+        failover: live.failovers.get(&ip).cloned(),
     })
 }

@@ -5,6 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use statemachine::AddressState;
 
+use super::event::Phases;
+use super::when::WallTime;
+
 /// The array as the answering daemon knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -76,6 +79,8 @@ pub struct HostStatus {
     /// What guards its addresses: `nftables`, or `none` (then the promise is reduced); null when
     /// it wasn't told.
     pub gate: Option<String>,
+    /// Those of its control addresses where the leader does not hear it, though it hears it elsewhere.
+    pub unheard: Vec<SocketAddr>,
     /// Where it serves DNS.
     pub dns: Vec<SocketAddr>,
     /// How often it has been declared up.
@@ -173,4 +178,21 @@ pub struct AddressStatus {
     pub orphan_expires_s: Option<u64>,
     /// The rule that moved it last, in words.
     pub reason: String,
+    /// Its last failover, as far back as the answering host's log goes; null when there was none.
+    pub failover: Option<FailoverStatus>,
+}
+
+/// A failover that ended: a host died, another serves its address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverStatus {
+    /// When it was served again.
+    pub at: WallTime,
+    /// Who died.
+    pub from: String,
+    /// Who took over.
+    pub to: String,
+    /// From the last sign of life to the address served again, in ms: the sum of the phases.
+    pub ms: u64,
+    /// What its parts took.
+    pub phases: Phases,
 }

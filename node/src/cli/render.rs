@@ -5,7 +5,7 @@
 
 use crate::api::{
     AddressStatus, AddressWord, EventRecord, GroupStatus, HostStatus, HostWord, MemberStatus,
-    PlanReport, Status, WhyReport, ZoneReport,
+    Phases, PlanReport, Status, WhyReport, ZoneReport,
 };
 
 use super::style::{Style, Tone};
@@ -30,7 +30,40 @@ pub fn status(status: &Status, style: Style) -> String {
     out.push_str(&hosts(status, style));
     out.push('\n');
     out.push_str(&groups(status, style));
+    out.push_str(&failovers(status, style));
     out
+}
+
+/// How long each address's last failover took, and with what.
+fn failovers(status: &Status, style: Style) -> String {
+    let all = status.groups.iter().flat_map(|group| &group.addresses);
+    let ended = all.filter_map(|one| Some((one.address, one.failover.as_ref()?)));
+    let rows: Vec<Vec<Cell>> = ended
+        .map(|(address, failover)| {
+            vec![
+                cell(address.to_string()),
+                cell(&failover.from),
+                cell(&failover.to),
+                cell(failover.at.to_string()),
+                cell(span(failover.ms)),
+                cell(phases(Some(&failover.phases))),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let header = ["FAILOVER OF", "FROM", "TO", "AT", "TOOK", "WITH"];
+    format!("\n{}", table(&header, &rows, "", style))
+}
+
+fn phases(phases: Option<&Phases>) -> String {
+    let known: Vec<String> = phases
+        .iter()
+        .flat_map(|all| all.known())
+        .map(|(name, ms)| format!("{name} {ms} ms"))
+        .collect();
+    known.join(", ")
 }
 
 /// What must not be overlooked.
@@ -64,6 +97,14 @@ fn alarms(status: &Status, style: Style) -> String {
         );
         out.push_str(&style.paint(Tone::Bad, &text));
         out.push_str("\n\n");
+    }
+    for host in &status.hosts {
+        for control in &host.unheard {
+            let name = clean(&host.name);
+            let text = format!("control network: {name} is not heard at {control}, only elsewhere");
+            out.push_str(&style.paint(Tone::Warn, &text));
+            out.push_str("\n\n");
+        }
     }
     if let Some(bare) = status
         .hosts
@@ -110,7 +151,14 @@ fn host_row(host: &HostStatus, status: &Status) -> Vec<Cell> {
         (false, true) => format!("{vote}, observer"),
         (false, false) => vote.to_owned(),
     };
-    let control: Vec<String> = host.control.iter().map(ToString::to_string).collect();
+    let control: Vec<String> = host
+        .control
+        .iter()
+        .map(|one| match host.unheard.contains(one) {
+            true => format!("{one} (unheard)"),
+            false => one.to_string(),
+        })
+        .collect();
     vec![
         cell(&host.name),
         cell(host.id.to_string()),
@@ -325,14 +373,9 @@ pub fn event(one: &EventRecord, style: Style) -> String {
     if let Some(reason) = &one.reason {
         line.push_str(&format!("  {}", style.paint(Tone::Dim, &clean(reason))));
     }
-    let phases: Vec<String> = one
-        .phases
-        .iter()
-        .flat_map(|all| all.known())
-        .map(|(name, ms)| format!("{name} {ms} ms"))
-        .collect();
+    let phases = phases(one.phases.as_ref());
     if !phases.is_empty() {
-        line.push_str(&format!("  [{}]", phases.join(", ")));
+        line.push_str(&format!("  [{phases}]"));
     }
     line.push('\n');
     line

@@ -24,6 +24,7 @@ fn host(name: &str, id: u64, state: HostWord) -> HostStatus {
         lease_ms: (state == HostWord::Up).then_some(259),
         state,
         gate: Some("nftables".to_owned()),
+        unheard: Vec::new(),
         dns: Vec::new(),
         incarnation: 1,
     }
@@ -52,6 +53,7 @@ fn address(text: &str, state: AddressWord, host: Option<&str>, home: &str) -> Ad
         epoch: 4,
         orphan_expires_s: (!at_home).then_some(2_591_990),
         reason: "its preferred host is up, healthy and not quiesced".to_owned(),
+        failover: None,
     }
 }
 

@@ -130,8 +130,9 @@ impl Hands {
 
     /// Lets go of everything.
     pub fn end(&mut self) {
-        let held: Vec<IpAddr> = self.driver.held().iter().map(|held| held.ip).collect();
-        held.into_iter().for_each(|ip| self.let_go(ip));
+        if let Err(error) = self.driver.release_all() {
+            tracing::error!(%error, "cannot let go of everything");
+        }
     }
 
     /// The thread's life: actions until their queue is closed.
@@ -219,12 +220,6 @@ impl Hands {
         Ok(Took {
             announce_ms: taken.announce_us / 1000,
         })
-    }
-
-    fn let_go(&mut self, address: IpAddr) {
-        if let Err(error) = self.driver.release(address) {
-            tracing::error!(%address, %error, "cannot let go");
-        }
     }
 }
 

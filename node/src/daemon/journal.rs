@@ -3,14 +3,15 @@
 //! Every host derives the same events from the same log, so `rais events` says the same everywhere.
 //! After a restart the ring holds what the log still holds.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use statemachine::{Happening, State};
 use tokio::sync::broadcast;
 
 use super::phases::Failovers;
-use crate::api::EventRecord;
+use crate::api::{EventRecord, FailoverStatus};
 use crate::raft::Step;
 
 /// Events kept; at some 200 bytes each, 1 MB.
@@ -41,8 +42,8 @@ impl Journal {
         let (ring, failovers) = &mut *kept;
         for entry in &step.entries {
             for effect in &entry.applied.effects {
-                let phases = failovers.take_in(entry.at, effect);
                 let (index, wall) = (entry.applied.index, entry.wall);
+                let phases = failovers.take_in((entry.at, wall), effect, &step.state);
                 let record = EventRecord::of(effect, index, wall, &step.state, phases);
                 keep(ring, record.clone());
                 if !step.replay {
@@ -82,6 +83,12 @@ impl Journal {
                 .cloned()
                 .collect(),
         }
+    }
+
+    /// The last failover of each address.
+    pub fn failovers(&self) -> BTreeMap<IpAddr, FailoverStatus> {
+        let (_, failovers) = &*self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        failovers.ended().clone()
     }
 
     /// Events from now on.

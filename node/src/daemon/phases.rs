@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use statemachine::{Effect, Happening, HostId, LogTime, Reason};
+use statemachine::{Effect, Happening, HostId, LogTime, Reason, State};
 
-use crate::api::Phases;
+use crate::api::{FailoverStatus, Phases, WallTime};
 
 /// Failovers that are under way at once; the oldest is forgotten first.
 const MOST: usize = 4_096;
@@ -19,6 +19,7 @@ const MOST: usize = 4_096;
 /// A failover as far as it went when its address became free.
 #[derive(Clone, Copy, Debug)]
 struct Freed {
+    from: HostId,
     detect: u64,
     fence: u64,
     at: LogTime,
@@ -30,11 +31,23 @@ pub struct Failovers {
     fenced: BTreeMap<HostId, (u64, LogTime)>,
     down: Option<(HostId, Freed)>,
     freed: BTreeMap<IpAddr, Freed>,
+    ended: BTreeMap<IpAddr, FailoverStatus>,
 }
 
 impl Failovers {
-    /// Takes in what an entry with replicated time `at` made happen. Gives the parts that are known then.
-    pub fn take_in(&mut self, at: LogTime, effect: &Effect) -> Option<Phases> {
+    /// The last failover of each address.
+    pub fn ended(&self) -> &BTreeMap<IpAddr, FailoverStatus> {
+        &self.ended
+    }
+
+    /// Takes in what an entry made happen, with its replicated time and its wall clock in ms; `state` names
+    /// the hosts. Gives the parts that are known then.
+    pub fn take_in(
+        &mut self,
+        (at, wall): (LogTime, u64),
+        effect: &Effect,
+        state: &State,
+    ) -> Option<Phases> {
         let (host, address) = (effect.host.unwrap_or_default(), effect.address);
         match &effect.what {
             Happening::HostFencing { silent_ms } => {
@@ -52,7 +65,13 @@ impl Failovers {
                 let fenced = self.fenced.remove(&host);
                 let fence = fenced.map_or(*fence_ms, |(_, since)| at.since(since));
                 let detect = fenced.map(|(detect, _)| detect);
-                self.down = detect.map(|detect| (host, Freed { detect, fence, at }));
+                let freed = |detect| Freed {
+                    from: host,
+                    detect,
+                    fence,
+                    at,
+                };
+                self.down = detect.map(|detect| (host, freed(detect)));
                 Some(Phases {
                     detect,
                     fence: Some(fence),
@@ -70,7 +89,23 @@ impl Failovers {
                 acquire_ms,
                 announce_ms,
                 ..
-            } => Some(self.end(at, address, (*acquire_ms, *announce_ms))),
+            } => {
+                let took = (*acquire_ms, *announce_ms);
+                let freed = address.and_then(|ip| self.freed.remove(&ip));
+                let phases = phases(at, freed, took);
+                if let (Some(ip), Some(freed)) = (address, freed) {
+                    let failover = FailoverStatus {
+                        at: WallTime(wall),
+                        from: state.name_of(freed.from),
+                        to: state.name_of(host),
+                        ms: phases.known().map(|(_, ms)| ms).sum(),
+                        phases,
+                    };
+                    self.ended.retain(|ip, _| state.addresses.contains_key(ip));
+                    self.ended.insert(ip, failover);
+                }
+                Some(phases)
+            }
             _ => None,
         }
     }
@@ -84,18 +119,16 @@ impl Failovers {
         }
         self.freed.insert(ip, freed);
     }
+}
 
-    fn end(&mut self, at: LogTime, address: Option<IpAddr>, took: (u64, u64)) -> Phases {
-        let (acquire, announce) = took;
-        let freed = address.and_then(|ip| self.freed.remove(&ip));
-        let commit = |freed: Freed| at.since(freed.at).saturating_sub(acquire + announce);
-        Phases {
-            detect: freed.map(|freed| freed.detect),
-            fence: freed.map(|freed| freed.fence),
-            commit: freed.map(commit),
-            acquire: Some(acquire),
-            announce: Some(announce),
-        }
+fn phases(at: LogTime, freed: Option<Freed>, (acquire, announce): (u64, u64)) -> Phases {
+    let commit = |freed: Freed| at.since(freed.at).saturating_sub(acquire + announce);
+    Phases {
+        detect: freed.map(|freed| freed.detect),
+        fence: freed.map(|freed| freed.fence),
+        commit: freed.map(commit),
+        acquire: Some(acquire),
+        announce: Some(announce),
     }
 }
 
@@ -124,18 +157,19 @@ mod tests {
         let ip = IpAddr::from([10, 77, 0, 101]);
         let mut failovers = Failovers::default();
         let silent = Happening::HostFencing { silent_ms: 302 };
-        failovers.take_in(LogTime(1000), &effect(silent, 1));
-        failovers.take_in(
-            LogTime(1009),
-            &effect(Happening::HostDown { fence_ms: 5 }, 1),
-        );
+        let mut tell =
+            |at, effect: &Effect| failovers.take_in((LogTime(at), 7), effect, &State::default());
+        tell(1000, &effect(silent, 1));
+        tell(1009, &effect(Happening::HostDown { fence_ms: 5 }, 1));
         let freed = effect(Happening::Release, 1).address(ip);
-        failovers.take_in(LogTime(1009), &freed.reason(Reason::HostDown));
-        let phases = failovers.take_in(LogTime(1030), &acquired(ip)).unwrap();
+        tell(1009, &freed.reason(Reason::HostDown));
+        let phases = tell(1030, &acquired(ip)).unwrap();
         let known: Vec<_> = phases.known().map(|(_, ms)| ms).collect();
         assert_eq!(known, [302, 9, 17, 3, 1]);
         assert_eq!(known.iter().sum::<u64>(), 302 + 30);
-        let again = failovers.take_in(LogTime(2000), &acquired(ip)).unwrap();
+        let again = tell(2000, &acquired(ip)).unwrap();
         assert_eq!(again.known().count(), 2);
+        let ended = failovers.ended().get(&ip).unwrap();
+        assert_eq!((ended.from.as_str(), ended.ms), ("host-1", 332));
     }
 }

@@ -123,6 +123,7 @@ async fn status(daemon: &Arc<Daemon>) -> Response {
         // Raft remembers its last leader for as long as it hears of no other one.
         false => raft.leader.is_some() && live.quorum,
     };
+    live.failovers = daemon.journal.failovers();
     let gate = Some(daemon.gate.to_owned());
     live.hosts.entry(daemon.me).or_default().gate = gate;
     Response::Status(Box::new(api::project(&state, &live)))

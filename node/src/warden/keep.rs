@@ -148,13 +148,10 @@ fn lay(tag: &str) -> Result<Netlink, NoGate> {
             other => break other?,
         }
     };
-    for held in netlink.held() {
-        let released = netlink.release(held.ip);
-        released.map_err(|error| NoGate::System {
-            action: "clear the addresses",
-            source: io::Error::other(error),
-        })?;
-    }
+    netlink.release_all().map_err(|error| NoGate::System {
+        action: "clear the addresses",
+        source: io::Error::other(error),
+    })?;
     Ok(netlink)
 }
 
