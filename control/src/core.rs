@@ -14,6 +14,7 @@ use statemachine::{ArrayCommand, Boot, Command, Epoch, GroupName, Host, HostId, 
 
 use crate::agent::manageable;
 use crate::fence::{Moves, Scene};
+use crate::pace::{Pace, Settling};
 use crate::{
     Agent, Fences, Heartbeat, HostAction, Instant, Lease, LocalGroup, Message, Promises, Took,
     View, Vow, facts, plan,
@@ -189,6 +190,8 @@ pub struct Core {
     leased: bool,
     /// Where the log takes something from this host: its lease as it was before.
     taken: Option<Option<Instant>>,
+    pace: Pace,
+    settling: Settling,
 }
 
 impl Core {
@@ -211,6 +214,8 @@ impl Core {
             boot,
             vow: None,
             config_seen: (state.membership.index, state.timing_index, now),
+            pace: Pace::of(&state.timing),
+            settling: Settling::default(),
             state,
             raft: RaftStatus::default(),
             lease: Lease::default(),
@@ -320,8 +325,7 @@ impl Core {
     }
 
     fn renewed_deadline(&self) -> Option<Instant> {
-        let start = self.lease.start(&self.raft.voters)?;
-        Some(start.plus_ms(self.state.timing.usable_lease_ms()))
+        self.lease.deadline(&self.raft.voters)
     }
 
     /// Notes whether the log, appended or applied, takes something from this host. If so, its lease stays
@@ -474,6 +478,10 @@ impl Core {
         {
             self.config_seen = (state.membership.index, state.timing_index, now);
         }
+        if state.timing != self.state.timing || state.is_settled() != self.state.is_settled() {
+            self.pace.follow(&state);
+            self.next_heartbeat = now;
+        }
         if state.at > self.log_time(now) {
             self.clock = (state.at, now);
         }
@@ -528,17 +536,14 @@ impl Core {
                     }
                 }
             }
-            Message::AskFence { host, index, term } => {
-                if let Some(remaining_us) =
-                    self.promises
-                        .remaining_us(&self.state, host, (index, term), now)
-                {
-                    reply(Message::FenceStatus {
-                        host,
-                        index,
-                        remaining_us,
-                    });
-                }
+            Message::AskFence {
+                host,
+                index,
+                term,
+                lease_ms,
+            } => {
+                let status = self.fence_status(now, host, (index, term), lease_ms);
+                status.into_iter().for_each(reply);
             }
             Message::FenceStatus {
                 host,
@@ -558,11 +563,29 @@ impl Core {
         }
     }
 
+    /// The answer to `AskFence`, if this voter has the fence on disk.
+    fn fence_status(
+        &self,
+        now: Instant,
+        host: HostId,
+        fence: (u64, u64),
+        lease_ms: u32,
+    ) -> Option<Message> {
+        let remaining_us = self
+            .promises
+            .remaining_us(&self.state, host, fence, lease_ms, now)?;
+        Some(Message::FenceStatus {
+            host,
+            index: fence.0,
+            remaining_us,
+        })
+    }
+
     /// Sends a heartbeat to every voter; to itself without a datagram.
     fn beat(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.seq += 1;
-        self.next_heartbeat = now.plus_ms(u64::from(self.state.timing.heartbeat_ms));
-        self.lease.sent(self.seq, now);
+        self.next_heartbeat = now.plus_ms(u64::from(self.pace.heartbeat_ms));
+        self.lease.sent(self.seq, now, self.pace.usable_ms());
         let heartbeat = self.heartbeat(now);
         for to in self.listeners() {
             if to != self.me {
@@ -611,7 +634,7 @@ impl Core {
             seq: self.seq,
             applied: self.state.index,
             membership: self.raft.membership,
-            lease_ms: self.state.timing.lease_ms,
+            lease_ms: self.pace.lease_ms,
             lease_ok: self.has_lease(now),
             vow: self.vow,
             report: self.agent.report(&self.state, self.me),
@@ -661,7 +684,9 @@ impl Core {
             };
             return self.propose(now, at, vec![Command::Array(lead)], out);
         }
-        let moves = self.fence(now, at);
+        let mut moves = self.fence(now, at);
+        let settle = self.settling.step(&self.state, &self.view, now);
+        moves.commands.extend(settle);
         out.extend(
             moves
                 .ask

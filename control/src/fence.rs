@@ -217,7 +217,7 @@ impl Fences {
         if let Some(own) =
             scene
                 .promises
-                .remaining_us(scene.state, host.id, (index, term), scene.now)
+                .remaining_us(scene.state, host.id, (index, term), 0, scene.now)
         {
             pending
                 .free_at
@@ -239,6 +239,7 @@ impl Fences {
                 host: host.id,
                 index,
                 term,
+                lease_ms: longest_lease_ms(scene.state),
             };
             let unheard = |id: &&HostId| **id != scene.me && !pending.free_at.contains_key(*id);
             moves.ask.extend(

@@ -32,6 +32,9 @@ pub enum Message {
         index: u64,
         /// The term that the leader wrote or found it in.
         term: u64,
+        /// The longest L that any host may count with, in ms: a voter that has just started may have
+        /// promised it and not know it any more.
+        lease_ms: u32,
     },
     /// The voter has that entry on disk, and its promises end after `remaining_us`.
     FenceStatus {

@@ -1,7 +1,8 @@
 //! This host's lease: until when it may serve (lease.md, step 3).
 //!
 //! Counted from the *send* time of heartbeats that a quorum acknowledged, never from when the
-//! acknowledgement arrived: the voter's promise begins later, so the host gives up earlier.
+//! acknowledgement arrived: the voter's promise begins later, so the host gives up earlier. Each lasts
+//! as long as that heartbeat asked for, whatever the timing has become since: no voter promised more.
 //!
 //! Limits: remembers the send times of the last [`REMEMBERED`] heartbeats; an acknowledgement of an
 //! older one is ignored, which only shortens the lease.
@@ -18,6 +19,7 @@ const REMEMBERED: usize = 64;
 /// The lease of one incarnation of this host.
 #[derive(Clone, Debug, Default)]
 pub struct Lease {
+    /// Number and end of the lease that each asks for.
     sent: VecDeque<(u64, Instant)>,
     acked: BTreeMap<HostId, Instant>,
 }
@@ -28,19 +30,20 @@ impl Lease {
         *self = Self::default();
     }
 
-    /// Notes that heartbeat `seq` leaves now. Called before the first datagram of it is sent.
-    pub fn sent(&mut self, seq: u64, now: Instant) {
+    /// Notes that heartbeat `seq` leaves now and asks for a lease of `usable_ms` from now on. Called before
+    /// the first datagram of it is sent.
+    pub fn sent(&mut self, seq: u64, now: Instant, usable_ms: u64) {
         if self.sent.len() == REMEMBERED {
             self.sent.pop_front();
         }
-        self.sent.push_back((seq, now));
+        self.sent.push_back((seq, now.plus_ms(usable_ms)));
     }
 
     /// Notes a voter's acknowledgement of heartbeat `seq`. One that names a newer configuration than this
     /// host knows (`known`) does not count: the voters that it adds must be asked first. The lease that
     /// stands runs on; it is only not renewed until then.
     pub fn acked(&mut self, voter: HostId, seq: u64, membership: u64, known: u64) {
-        let Some((_, at)) = self
+        let Some((_, until)) = self
             .sent
             .iter()
             .find(|(sent, _)| *sent == seq && membership <= known)
@@ -48,16 +51,20 @@ impl Lease {
             return;
         };
         let newest = self.acked.entry(voter).or_default();
-        *newest = (*newest).max(*at);
+        *newest = (*newest).max(*until);
     }
 
-    /// When the lease began: the newest send time that a quorum of each voter set acknowledged.
+    /// When the lease ends: the latest end that a quorum of each voter set acknowledged.
     #[must_use]
-    pub fn start(&self, voters: &[BTreeSet<HostId>]) -> Option<Instant> {
-        voters.iter().map(|set| self.start_in(set)).min().flatten()
+    pub fn deadline(&self, voters: &[BTreeSet<HostId>]) -> Option<Instant> {
+        voters
+            .iter()
+            .map(|set| self.deadline_in(set))
+            .min()
+            .flatten()
     }
 
-    fn start_in(&self, set: &BTreeSet<HostId>) -> Option<Instant> {
+    fn deadline_in(&self, set: &BTreeSet<HostId>) -> Option<Instant> {
         let mut times: Vec<Instant> = set
             .iter()
             .filter_map(|voter| self.acked.get(voter))
@@ -76,47 +83,70 @@ mod tests {
         ids.iter().copied().map(HostId).collect()
     }
 
-    /// Goal: the lease starts at the majority-th newest send. Method: three voters, uneven acks.
+    /// Goal: the lease counts from the majority-th newest send. Method: three voters, uneven acks, no length.
     #[test]
-    fn a_lease_starts_at_the_send_that_a_majority_acknowledged() {
+    fn a_lease_counts_from_the_send_that_a_majority_acknowledged() {
         let mut lease = Lease::default();
         for (seq, at) in [(1, 100), (2, 200), (3, 300)] {
-            lease.sent(seq, Instant(at));
+            lease.sent(seq, Instant(at), 0);
         }
         let set = [voters(&[1, 2, 3])];
-        assert_eq!(lease.start(&set), None);
+        assert_eq!(lease.deadline(&set), None);
         lease.acked(HostId(1), 3, 0, 0);
-        assert_eq!(lease.start(&set), None);
+        assert_eq!(lease.deadline(&set), None);
         lease.acked(HostId(2), 1, 0, 0);
-        assert_eq!(lease.start(&set), Some(Instant(100)));
+        assert_eq!(lease.deadline(&set), Some(Instant(100)));
         lease.acked(HostId(3), 2, 0, 0);
-        assert_eq!(lease.start(&set), Some(Instant(200)));
+        assert_eq!(lease.deadline(&set), Some(Instant(200)));
     }
 
     /// Goal: while the configuration is joint, both majorities count. Method: the later set lags.
     #[test]
     fn in_a_joint_configuration_the_slower_set_decides() {
         let mut lease = Lease::default();
-        lease.sent(1, Instant(100));
-        lease.sent(2, Instant(200));
+        lease.sent(1, Instant(100), 0);
+        lease.sent(2, Instant(200), 0);
         for (voter, seq) in [(1, 2), (2, 2), (4, 1), (5, 1)] {
             lease.acked(HostId(voter), seq, 0, 0);
         }
         let both = [voters(&[1, 2, 3]), voters(&[3, 4, 5])];
-        assert_eq!(lease.start(&both), Some(Instant(100)));
-        assert_eq!(lease.start(&both[..1]), Some(Instant(200)));
+        assert_eq!(lease.deadline(&both), Some(Instant(100)));
+        assert_eq!(lease.deadline(&both[..1]), Some(Instant(200)));
     }
 
     /// Goal: a lease is not renewed by voters that know a newer configuration, and is not lost either.
     #[test]
     fn an_ack_from_a_newer_configuration_neither_renews_nor_ends_the_lease() {
         let mut lease = Lease::default();
-        lease.sent(1, Instant(100));
-        lease.sent(2, Instant(200));
+        lease.sent(1, Instant(100), 0);
+        lease.sent(2, Instant(200), 0);
         lease.acked(HostId(1), 1, 8, 8);
         lease.acked(HostId(1), 2, 9, 8);
-        assert_eq!(lease.start(&[voters(&[1])]), Some(Instant(100)));
+        assert_eq!(lease.deadline(&[voters(&[1])]), Some(Instant(100)));
         lease.acked(HostId(1), 2, 9, 9);
-        assert_eq!(lease.start(&[voters(&[1])]), Some(Instant(200)));
+        assert_eq!(lease.deadline(&[voters(&[1])]), Some(Instant(200)));
+    }
+
+    /// Goal: a lease lasts as long as the acknowledged heartbeat asked for. Method: a long one, then short
+    /// ones, then one that asks for more and is not acknowledged.
+    #[test]
+    fn a_lease_lasts_as_long_as_its_heartbeat_asked_for() {
+        let mut lease = Lease::default();
+        let set = [voters(&[1])];
+        lease.sent(1, Instant(0), 400);
+        lease.acked(HostId(1), 1, 0, 0);
+        assert_eq!(lease.deadline(&set), Some(Instant(400_000)));
+        lease.sent(2, Instant(100_000), 70);
+        lease.acked(HostId(1), 2, 0, 0);
+        assert_eq!(
+            lease.deadline(&set),
+            Some(Instant(400_000)),
+            "that promise stands"
+        );
+        lease.sent(3, Instant(390_000), 70);
+        lease.acked(HostId(1), 3, 0, 0);
+        assert_eq!(lease.deadline(&set), Some(Instant(460_000)));
+        lease.sent(4, Instant(400_000), 4_000);
+        assert_eq!(lease.deadline(&set), Some(Instant(460_000)));
     }
 }

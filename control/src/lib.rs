@@ -14,6 +14,7 @@ mod fence;
 mod heartbeat;
 mod lease;
 mod lot;
+mod pace;
 mod placement;
 mod plan;
 mod promise;

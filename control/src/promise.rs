@@ -97,13 +97,16 @@ impl Promises {
     }
 
     /// Answers FenceStatus: how long promises to `host` still run, in microseconds; none while the
-    /// fence's entry is not on this voter's disk.
+    /// fence's entry is not on this voter's disk. `lease_ms` is the longest L that the leader knows of: what
+    /// a voter promised before it restarted, it may have promised under a timing that it does not know again
+    /// yet.
     #[must_use]
     pub fn remaining_us(
         &self,
         state: &State,
         host: HostId,
         fence: (u64, u64),
+        lease_ms: u32,
         now: Instant,
     ) -> Option<u64> {
         let (index, term) = fence;
@@ -114,7 +117,8 @@ impl Promises {
         if self.awaited.contains(&index) || !(appended || applied) {
             return None;
         }
-        Some(self.end(state, host).us_since(now))
+        let of_a_former_start = self.started.plus_ms(u64::from(lease_ms));
+        Some(self.end(state, host).max(of_a_former_start).us_since(now))
     }
 
     /// When the promises to `host` end, those of a former start of this voter included.
@@ -126,10 +130,9 @@ impl Promises {
     }
 }
 
-/// The longest lease that any voter may have promised under the timing in force or the one before.
-#[must_use]
-pub fn longest_lease_ms(state: &State) -> u32 {
-    state.timing.lease_ms.max(state.previous_lease_ms)
+/// The longest lease that any voter may have promised, under the timing in force or one before.
+pub(crate) fn longest_lease_ms(state: &State) -> u32 {
+    state.longest_lease_ms()
 }
 
 #[cfg(test)]
@@ -171,11 +174,14 @@ mod tests {
             term: 3,
             taken_from: vec![host],
         });
-        assert_eq!(promises.remaining_us(&state, host, (7, 3), later), None);
+        assert_eq!(promises.remaining_us(&state, host, (7, 3), 0, later), None);
         promises.applied(7);
-        assert_eq!(promises.remaining_us(&state, host, (7, 3), later), None);
+        assert_eq!(promises.remaining_us(&state, host, (7, 3), 0, later), None);
         promises.log(LogMark::Durable { index: 7 });
-        assert_eq!(promises.remaining_us(&state, host, (7, 3), later), Some(0));
+        assert_eq!(
+            promises.remaining_us(&state, host, (7, 3), 0, later),
+            Some(0)
+        );
     }
 
     /// Goal: a mark that comes after its entry was applied takes nothing away a second time.
@@ -190,5 +196,49 @@ mod tests {
             taken_from: vec![HostId(2)],
         });
         assert!(!promises.takes_from(HostId(2)));
+    }
+
+    /// Goal: a voter that restarted answers for what it may have promised under a timing that its state
+    /// does not hold yet. Method: a voter of 300 ms is asked by a leader that knows of 4 s.
+    #[test]
+    fn a_restarted_voter_waits_for_the_longest_lease_that_the_leader_knows() {
+        let (host, state) = (HostId(2), fenced(HostId(2), 7));
+        let mut promises = Promises::new(Instant(1_000_000));
+        promises.applied(7);
+        let now = Instant(1_500_000);
+        assert_eq!(
+            promises.remaining_us(&state, host, (7, 3), 300, now),
+            Some(0)
+        );
+        let left = promises.remaining_us(&state, host, (7, 3), 4_000, now);
+        assert_eq!(left, Some(3_500_000));
+    }
+
+    /// Goal: a heartbeat that counts with a longer lease than the voter knows is not acknowledged, one with
+    /// any lease since the last settlement is, and the promise is the longest.
+    #[test]
+    fn a_voter_promises_the_longest_lease_and_acknowledges_none_longer() {
+        let (host, mut state) = (HostId(2), fenced(HostId(2), 7));
+        state.hosts.get_mut(&host).unwrap().state = HostState::Up;
+        state.previous_lease_ms = 4_000;
+        let mut promises = Promises::new(Instant(0));
+        let now = Instant(90_000_000);
+        let ask = |lease_ms| Heartbeat {
+            incarnation: Incarnation(1),
+            boot: Boot(1),
+            applied: 7,
+            lease_ms,
+            ..Heartbeat::default()
+        };
+        assert!(!promises.acknowledge(&state, host, &ask(4_001), now));
+        assert!(promises.acknowledge(&state, host, &ask(300), now));
+        assert_eq!(promises.end(&state, host), now.plus_ms(4_000));
+        state.previous_lease_ms = 0;
+        assert!(!promises.acknowledge(&state, host, &ask(4_000), now));
+        assert_eq!(
+            promises.end(&state, host),
+            now.plus_ms(4_000),
+            "what was promised stands"
+        );
     }
 }

@@ -54,8 +54,10 @@ impl View {
     /// given the full time-out from now on; one that was declared up anew, as much to get a lease.
     pub fn look(&mut self, state: &State, now: Instant) {
         self.now = now;
-        self.suspect_ms = u64::from(state.timing.suspect_ms);
-        self.unheard_ms = UNHEARD_HEARTBEATS * u64::from(state.timing.heartbeat_ms);
+        self.suspect_ms = state.patience_ms();
+        // While a change of timing settles, some may still send at the former pace.
+        let heartbeats = UNHEARD_HEARTBEATS * u64::from(state.timing.heartbeat_ms);
+        self.unheard_ms = heartbeats.max(self.suspect_ms);
         self.hosts.retain(|id, _| state.hosts.contains_key(id));
         for (id, host) in &state.hosts {
             let seen = self.hosts.entry(*id).or_insert_with(|| Seen {

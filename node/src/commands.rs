@@ -43,7 +43,7 @@ impl Commands for Real {
             name: args.name.clone(),
             control: args.control,
         };
-        let token = found::init(new, args.timing.timing(), 1).await?;
+        let token = found::init(new, args.timing.timing()?, 1).await?;
         eprintln!(
             "array started in {}; the token below lets one host join within an hour",
             data_dir.display()

@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::timing::MAX_MS;
 use crate::{State, truly_served};
 
 /// A broken law.
@@ -24,7 +25,7 @@ type Law = (&'static str, fn(&State) -> Vec<String>);
 /// Checks every law.
 #[must_use]
 pub fn audit(state: &State) -> Vec<Violation> {
-    let laws: [Law; 8] = [
+    let laws: [Law; 9] = [
         ("an address belongs to a group", addresses_have_groups),
         ("a holder is a host that is not down", holders_stand),
         (
@@ -45,6 +46,7 @@ pub fn audit(state: &State) -> Vec<Violation> {
             "tokens and names are distinct and bounded",
             names_are_distinct,
         ),
+        ("the timing is safe", timing_is_safe),
     ];
     let broken = |(law, check): Law| {
         check(state)
@@ -183,6 +185,18 @@ fn names_are_distinct(state: &State) -> Vec<String> {
     }
     for (id, _) in state.tokens.iter().filter(|(_, token)| token.uses == 0) {
         told.push(format!("token {id} is used up and still open"));
+    }
+    told
+}
+
+fn timing_is_safe(state: &State) -> Vec<String> {
+    let unsafe_ = state.timing.check().err();
+    let mut told: Vec<String> = unsafe_.map(|why| format!("{why}")).into_iter().collect();
+    if state.previous_lease_ms > MAX_MS {
+        told.push(format!(
+            "a former lease of {} ms was never safe",
+            state.previous_lease_ms
+        ));
     }
     told
 }

@@ -82,6 +82,12 @@ pub enum ArrayCommand {
         /// The timing that the author saw.
         seen: Timing,
     },
+    /// Forgets the timings before the one in force. The leader proposes it when every host that is up has
+    /// applied the newest timing, and the leases of before have ended since (docs/adr/0021).
+    Settle {
+        /// Index of the change of timing that is settled.
+        seen: u64,
+    },
 }
 
 /// A group in a host's own configuration.

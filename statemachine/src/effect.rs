@@ -121,6 +121,8 @@ pub enum Happening {
     Retimed,
     /// A join token was opened.
     TokenCreated,
+    /// No host counts with a former timing any more.
+    TimingSettled,
 }
 
 impl Happening {
@@ -156,6 +158,7 @@ impl Happening {
             Self::Moved => "moved",
             Self::Retimed => "retimed",
             Self::TokenCreated => "tokenCreated",
+            Self::TimingSettled => "timingSettled",
         }
     }
 }

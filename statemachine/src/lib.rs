@@ -44,7 +44,9 @@ pub use policy::{
 };
 pub use rejected::Rejected;
 pub use state::{Membership, Session, State, Token};
-pub use timing::{Timing, UnsafeTiming};
+pub use timing::{
+    GRAIN_MS, MAX_MS, MIN_LEASE_MS, SPARE_MS, Timing, TimingFault, UnsafeTiming, usable_ms,
+};
 pub use zone::{Zone, truly_served};
 
 /// Most hosts that one array may hold; bounds every table that has a row for each host.

@@ -22,7 +22,8 @@ pub struct State {
     pub wall: u64,
     /// Timing in force.
     pub timing: Timing,
-    /// The longest lease that may still be running, in ms: the previous L when that was longer.
+    /// The longest L of the timings that were in force since the last `Settle`, in ms, the current one
+    /// not among them; 0 when none but the current one can be in force anywhere (docs/adr/0021).
     pub previous_lease_ms: u32,
     /// Index of the entry that changed the timing last.
     pub timing_index: u64,
@@ -131,6 +132,27 @@ impl State {
         let address = self.addresses.get(&ip)?;
         let group = self.groups.get(&address.group)?;
         address.orphan_deadline(group.policy.orphan_ttl_ms)
+    }
+
+    /// The longest L that any host may count with, in ms, whichever timing it has applied.
+    #[must_use]
+    pub fn longest_lease_ms(&self) -> u32 {
+        self.timing.lease_ms.max(self.previous_lease_ms)
+    }
+
+    /// False from a change of the timing until every host that is up has applied it and the leases of
+    /// before have ended.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.previous_lease_ms == 0
+    }
+
+    /// After how much silence a host is suspected, in ms. While a host may still send heartbeats under a
+    /// former timing, that is no less than the longest lease: `Timing::check` keeps two heartbeats and
+    /// more within each.
+    #[must_use]
+    pub fn patience_ms(&self) -> u64 {
+        u64::from(self.timing.suspect_ms.max(self.previous_lease_ms))
     }
 
     pub(crate) fn host(&self, id: HostId) -> Result<&Host, Rejected> {

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use proptest::prelude::*;
 use statemachine::{
     AddressCommand, ArrayCommand, ArrayId, Boot, Command, Entry, Epoch, GroupCommand, HostCommand,
-    HostId, Incarnation, LogTime, MemberSpec, Policy, PreferredAddress, Reason, State, Timing,
-    TokenCommand, TokenId, apply, audit, codec, note_membership,
+    HostId, Incarnation, LogTime, MemberSpec, Policy, PreferredAddress, Reason, Rejected, State,
+    Timing, TokenCommand, TokenId, apply, audit, codec, note_membership,
 };
 
 fn ip(last: u8) -> IpAddr {
@@ -445,4 +445,121 @@ fn a_host_that_goes_down_leaves_the_zone_in_the_same_entry() {
             .is_empty()
     );
     assert_eq!(audit(&state), vec![]);
+}
+
+fn retimed(state: &mut State, timing: Timing) {
+    let (index, seen) = (state.index + 1, state.timing);
+    let retime = Command::Array(ArrayCommand::Retime { timing, seen });
+    let outcomes = apply(state, index, &entry(state.at.0 + 1, vec![retime])).outcomes;
+    assert_eq!(outcomes, vec![Ok(())]);
+}
+
+fn settled(state: &mut State, seen: u64) -> bool {
+    let settle = Command::Array(ArrayCommand::Settle { seen });
+    let applied = apply(state, state.index + 1, &entry(state.at.0 + 1, vec![settle]));
+    applied.outcomes[0].is_ok()
+}
+
+/// Goal: the longest L that a host may count with survives any number of changes until they are settled.
+/// Method: a table of changes, each with the longest L after it.
+#[test]
+fn the_longest_lease_is_remembered_over_many_changes_until_they_settle() {
+    let mut state = array();
+    assert!(state.is_settled());
+    let rows = [
+        (Timing::WAN, 4000),
+        (Timing::LAN, 4000),
+        (Timing::FAST, 4000),
+        (Timing::LAN, 4000),
+    ];
+    for (timing, longest) in rows {
+        retimed(&mut state, timing);
+        assert_eq!(
+            (state.longest_lease_ms(), state.is_settled()),
+            (longest, false)
+        );
+        assert!(state.patience_ms() >= 300);
+    }
+    let first = state.timing_index - 1;
+    assert!(
+        !settled(&mut state, first),
+        "an older change is not what is settled"
+    );
+    let newest = state.timing_index;
+    assert!(settled(&mut state, newest));
+    assert_eq!((state.longest_lease_ms(), state.patience_ms()), (300, 300));
+    assert!(!settled(&mut state, newest), "once is enough");
+    retimed(&mut state, Timing::WAN);
+    assert_eq!(
+        (state.longest_lease_ms(), state.previous_lease_ms),
+        (4000, 300)
+    );
+}
+
+/// Goal: no change settles while a fence stands, since it may be lifted from a host that lags.
+#[test]
+fn a_change_of_timing_does_not_settle_while_a_host_is_fenced() {
+    let mut state = array();
+    retimed(&mut state, Timing::FAST);
+    let newest = state.timing_index;
+    let fence = HostCommand::Fence {
+        host: HostId(2),
+        incarnation: Incarnation(1),
+        silent_ms: 60,
+    };
+    let index = state.index + 1;
+    apply(&mut state, index, &entry(20, vec![Command::Host(fence)]));
+    assert!(!settled(&mut state, newest));
+    let lift = HostCommand::Unfence {
+        host: HostId(2),
+        fence: index,
+    };
+    apply(&mut state, index + 1, &entry(21, vec![Command::Host(lift)]));
+    assert!(settled(&mut state, newest));
+}
+
+/// Goal: an unsafe timing never enters the state, whoever proposes it.
+#[test]
+fn an_unsafe_timing_is_refused_by_the_log() {
+    let mut state = array();
+    let timing = Timing {
+        lease_ms: 200,
+        ..Timing::LAN
+    };
+    let seen = state.timing;
+    let retime = Command::Array(ArrayCommand::Retime { timing, seen });
+    let refused = apply(&mut state, 6, &entry(10, vec![retime])).outcomes;
+    let Err(Rejected::BadTiming(why)) = &refused[0] else {
+        panic!("{refused:?}");
+    };
+    assert!(why.contains("180 ms (90 % of 200 ms)"), "{why}");
+    assert_eq!((state.timing, state.previous_lease_ms), (FROZEN, 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Goal: a host that has applied any prefix since the last `Settle` counts with no longer L than the
+    /// state remembers. Method: random changes and settlements beside a list of every L in force.
+    #[test]
+    fn no_timing_since_the_last_settlement_has_a_longer_lease(
+        steps in proptest::collection::vec((0..4u8, 80..60_000u32), 1..60)
+    ) {
+        let mut state = array();
+        let mut in_force = vec![state.timing.lease_ms];
+        for (what, lease_ms) in steps {
+            if what == 0 {
+                let newest = state.timing_index;
+                if settled(&mut state, newest) {
+                    in_force = vec![state.timing.lease_ms];
+                }
+            } else {
+                let timing = Timing { lease_ms, heartbeat_ms: 10, ..Timing::LAN };
+                retimed(&mut state, timing);
+                in_force.push(lease_ms);
+            }
+            prop_assert_eq!(Some(state.longest_lease_ms()), in_force.iter().copied().max());
+            prop_assert_eq!(audit(&state), vec![]);
+        }
+    }
 }

@@ -22,4 +22,5 @@ mod life;
 mod operator;
 mod orphan;
 mod refuse;
+mod timing;
 mod why;

@@ -1,15 +1,16 @@
-//! A group's policy over HTTP: the file of `rais group apply`, or the same keys in JSON.
+//! A group's policy and the timing over HTTP: the files of `rais group apply` and `rais timing apply`, or
+//! the same keys in JSON.
 //!
 //! JSON is turned into the file's form and read by the file's reader, so that both are checked by the
 //! same rules, and what was read back can be sent again.
 
 use axum::http::HeaderMap;
 use serde_json::Value;
-use statemachine::Policy;
+use statemachine::{Policy, Timing};
 
 use super::fault::Fault;
 use super::reply::{media_type, parse_json, unsupported};
-use crate::config::{parse_policy, policy_to_toml};
+use crate::config::{parse_policy, parse_timing, policy_to_toml};
 
 /// The media type of the file (RFC 9618).
 pub(super) const TOML: &str = "application/toml";
@@ -27,13 +28,7 @@ pub(super) fn to_json(policy: &Policy) -> Result<Value, Fault> {
 
 /// The policy of group `group` that a body holds.
 pub(super) fn from_body(group: &str, headers: &HeaderMap, body: &[u8]) -> Result<Policy, Fault> {
-    let text = match media_type(headers) {
-        Some(TOML) => std::str::from_utf8(body)
-            .map_err(|_| Fault::invalid("the policy is not UTF-8", "send it as UTF-8"))?
-            .to_owned(),
-        Some(JSON) => file_of(parse_json(body)?)?,
-        _ => return Err(unsupported("application/toml` or `application/json")),
-    };
+    let text = text_of(headers, body)?;
     let policy = parse_policy(NAME, &text).map_err(|mistakes| {
         Fault::invalid(
             mistakes.to_string(),
@@ -51,12 +46,34 @@ pub(super) fn from_body(group: &str, headers: &HeaderMap, body: &[u8]) -> Result
     Err(Fault::invalid(what, "name the same group in both"))
 }
 
+/// The timing that a body holds.
+pub(super) fn timing_from_body(headers: &HeaderMap, body: &[u8]) -> Result<Timing, Fault> {
+    let text = text_of(headers, body)?;
+    parse_timing("timing", &text).map_err(|mistakes| {
+        Fault::invalid(
+            mistakes.to_string(),
+            "mend it; `rais check FILE` finds the same",
+        )
+    })
+}
+
+/// A body as the text of a file.
+fn text_of(headers: &HeaderMap, body: &[u8]) -> Result<String, Fault> {
+    match media_type(headers) {
+        Some(TOML) => Ok(std::str::from_utf8(body)
+            .map_err(|_| Fault::invalid("the body is not UTF-8", "send it as UTF-8"))?
+            .to_owned()),
+        Some(JSON) => file_of(parse_json(body)?),
+        _ => Err(unsupported("application/toml` or `application/json")),
+    }
+}
+
 /// The text of the file that says the same as `value`.
 fn file_of(value: Value) -> Result<String, Fault> {
     let value = without_nulls(value);
     toml::to_string(&value).map_err(|error| {
         Fault::invalid(
-            format!("the policy does not fit: {error}"),
+            format!("the object does not fit: {error}"),
             "send the object that GET gives",
         )
     })

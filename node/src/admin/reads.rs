@@ -12,7 +12,8 @@ use super::policy;
 use super::reply::{self, Pairs, Params, read};
 use super::routes::App;
 use crate::api::{Hypothesis, MAX_EVENTS, MAX_HYPOTHESES, Request, Response, Status};
-use crate::config::policy_to_toml;
+use crate::cli::timing_json;
+use crate::config::{policy_to_toml, timing_to_toml};
 
 /// Events in an answer that names no limit.
 const USUAL_EVENTS: u32 = 100;
@@ -146,6 +147,35 @@ pub(super) async fn plan(State(app): State<App>, query: Pairs) -> Answer {
 }
 
 /// A group's policy: as the file that `rais group apply` reads if so asked, else the same in JSON.
+/// The timing in force; its index is the ETag.
+pub(super) async fn timing(State(app): State<App>, headers: HeaderMap, query: Pairs) -> Answer {
+    let params = Params::of(query, &["consistency"])?;
+    let toml = wants_toml(&headers);
+    read(
+        &app,
+        &params,
+        Request::TimingShow,
+        |response| match response {
+            Response::Timing(report) => {
+                let tag = (header::ETAG, format!("\"{}\"", report.index));
+                if toml {
+                    let kind = (header::CONTENT_TYPE, policy::TOML.to_owned());
+                    return Ok(([kind, tag], timing_to_toml(&report.timing)).into_response());
+                }
+                Ok(([tag], reply::json(&timing_json(&report))?).into_response())
+            }
+            _ => Err(Fault::unexpected()),
+        },
+    )
+    .await
+}
+
+fn wants_toml(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains(policy::TOML))
+}
+
 pub(super) async fn group(
     State(app): State<App>,
     Path(group): Path<String>,
@@ -153,10 +183,7 @@ pub(super) async fn group(
     query: Pairs,
 ) -> Answer {
     let params = Params::of(query, &["consistency"])?;
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok());
-    let toml = accept.is_some_and(|accept| accept.contains(policy::TOML));
+    let toml = wants_toml(&headers);
     read(
         &app,
         &params,

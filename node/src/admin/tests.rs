@@ -60,6 +60,7 @@ impl Door for StandIn {
                 seen: Some(9),
                 index: (!dry_run).then_some(12),
             },
+            Request::TimingShow => Response::Timing(sample::timing()),
             Request::Forget { .. } => Response::Refused {
                 problem: Problem::no_quorum(),
             },
@@ -351,6 +352,48 @@ async fn a_policy_is_applied_against_the_generation_that_was_seen() {
             expected,
             "{head}"
         );
+    }
+}
+
+/// Goal: a timing is changed only against what was seen, and an unsafe one not at all.
+/// Method: the stand-in's timing is `lan` of index 5.
+#[tokio::test]
+async fn a_timing_is_applied_against_what_was_seen() {
+    let api = api(false, true).await;
+    let host = Some(&api.identity);
+    let (status, head, shown) = api.ask(host, "GET /v1/timing", "").await;
+    assert_eq!((status, &shown["timing"]["lease"]), (200, &"300ms".into()));
+    assert!(head.to_ascii_lowercase().contains("etag: \"5\""), "{head}");
+    let _asked = api.asked();
+    let fast = r#"{"preset":"fast"}"#;
+    let real = Request::TimingApply {
+        timing: statemachine::Timing::FAST,
+        seen: statemachine::Timing::LAN,
+    };
+    let look = Request::TimingShow;
+    let rows = [
+        ("", "", fast, 200, vec![look.clone(), real.clone()]),
+        (
+            "",
+            "\r\nIf-Match: \"5\"",
+            fast,
+            200,
+            vec![look.clone(), real],
+        ),
+        ("", "\r\nIf-Match: \"4\"", fast, 409, vec![look.clone()]),
+        ("?dry_run=true", "", fast, 200, vec![look.clone()]),
+        ("", "", r#"{"preset":"lan"}"#, 200, vec![look]),
+        ("", "", r#"{"preset":"lan","lease":"200ms"}"#, 422, vec![]),
+    ];
+    for (query, more, body, expected, asked) in rows {
+        let line = format!("PUT /v1/timing{query}\n{JSON}{more}");
+        let (status, _, answer) = api.ask(host, &line, body).await;
+        assert_eq!(status, expected, "{line}: {answer}");
+        assert_eq!(api.asked(), asked, "{line}");
+        if status == 422 {
+            let detail = answer["detail"].as_str().unwrap();
+            assert!(detail.contains("180 ms (90 % of 200 ms)"), "{detail}");
+        }
     }
 }
 

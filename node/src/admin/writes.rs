@@ -12,7 +12,8 @@ use super::policy;
 use super::reads::address_of;
 use super::reply::{self, Pairs, Params, ask, body_bytes, json_body};
 use super::routes::App;
-use crate::api::{Request, Response};
+use crate::api::{Problem, Request, Response};
+use crate::config::timing_diff;
 
 /// A token that names nothing else is good for an hour and one host, as that of `rais token create`.
 const TOKEN_TTL_S: u64 = 3_600;
@@ -215,6 +216,42 @@ pub(super) async fn apply(
         Response::GroupApplied { index, .. } | Response::Done { index, .. } => show(index),
         _ => Err(Fault::unexpected()),
     }
+}
+
+/// Changes the timing; as the command line does, only against what was seen.
+pub(super) async fn retime(
+    State(app): State<App>,
+    query: Pairs,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let params = Params::of(query, &["dry_run"])?;
+    let dry_run = params.one("dry_run", "`true` or `false`")?.unwrap_or(false);
+    app.awake()?;
+    let named = generation_seen(&headers)?;
+    let timing = policy::timing_from_body(&headers, &body_bytes(body).await?)?;
+    let Response::Timing(current) = ask(&app, Request::TimingShow).await? else {
+        return Err(Fault::unexpected());
+    };
+    if named.is_some_and(|seen| seen != Some(current.index)) {
+        let rejected = statemachine::Rejected::Stale {
+            planned: named.flatten().unwrap_or(0),
+            current: current.index,
+        };
+        return Err(Problem::rejected(&rejected).into());
+    }
+    let seen = current.timing;
+    let changes = timing_diff(&seen, &timing);
+    let mut index = None;
+    if !dry_run && !changes.is_empty() {
+        index = match ask(&app, Request::TimingApply { timing, seen }).await? {
+            Response::Done { index, .. } => index,
+            _ => return Err(Fault::unexpected()),
+        };
+    }
+    reply::json(
+        &json!({"changes": changes, "seen": current.index, "index": index, "dry_run": dry_run}),
+    )
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ pub use event::{EventRecord, MAX_EVENTS, Phases, reason_words};
 pub use problem::{Problem, ProblemKind};
 pub use project::{Live, LiveHost, project};
 pub use report::{
-    CandidateReport, PlanReport, PlanStep, RecordLine, WhyReport, ZoneMember, ZoneReport,
+    CandidateReport, PlanReport, PlanStep, RecordLine, TimingReport, WhyReport, ZoneMember,
+    ZoneReport,
 };
 pub use request::{Hypothesis, MAX_HYPOTHESES, Request, Response};
 pub use status::{

@@ -102,7 +102,10 @@ impl Problem {
             ),
             Rejected::BadName(_) => (ProblemKind::Invalid, "choose another name"),
             Rejected::BadPolicy { .. } => (ProblemKind::Invalid, "`rais check FILE` shows where"),
-            Rejected::BadTiming(_) => (ProblemKind::Invalid, "choose a preset: fast, lan or wan"),
+            Rejected::BadTiming(_) => (
+                ProblemKind::Invalid,
+                "change the numbers that it names, or use a preset: fast, lan or wan",
+            ),
             Rejected::BadToken => (
                 ProblemKind::Forbidden,
                 "`rais token create` makes a new one",

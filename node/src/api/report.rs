@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use statemachine::Timing;
 
 use super::status::AddressWord;
 
@@ -113,4 +114,17 @@ pub struct ZoneMember {
     pub utilization: Option<u32>,
     /// Load as the zone's rule weighs it.
     pub weighted: Option<u32>,
+}
+
+/// `rais timing show`: the timing in force, and whether an older one may still count somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimingReport {
+    /// The timing in force.
+    pub timing: Timing,
+    /// Index of the entry that set it.
+    pub index: u64,
+    /// Every host that is up has applied it, and the leases of before have ended.
+    pub settled: bool,
+    /// The longest L that a host may count with, in ms.
+    pub longest_lease_ms: u32,
 }

@@ -13,7 +13,7 @@ use statemachine::{Policy, Timing};
 
 use super::event::EventRecord;
 use super::problem::Problem;
-use super::report::{PlanReport, WhyReport, ZoneReport};
+use super::report::{PlanReport, TimingReport, WhyReport, ZoneReport};
 use super::status::Status;
 use super::when::WallTime;
 use crate::config::{Complaint, complaint, group_name, host_name};
@@ -206,7 +206,7 @@ pub enum Response {
         uses: u32,
     },
     /// To [`Request::TimingShow`].
-    Timing(Timing),
+    Timing(TimingReport),
     /// The request was refused.
     Refused {
         /// Why, and what to do.

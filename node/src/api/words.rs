@@ -195,6 +195,7 @@ fn array_words(command: &ArrayCommand, state: &State) -> String {
             format!("{} leads in term {term}", state.name_of(*host))
         }
         ArrayCommand::Retime { .. } => "change the timing".to_owned(),
+        ArrayCommand::Settle { .. } => "settle the change of timing".to_owned(),
     }
 }
 

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use statemachine::Timing;
 
+use super::timing::TimingChoice;
 use crate::api::Hypothesis;
 use crate::config::{Millis, duration, group_name, host_name, socket};
 
@@ -76,7 +77,7 @@ pub enum Command {
         after_help = "Example:\n  rais warden     its standard input is a socket of the node's"
     )]
     Warden,
-    /// Validate a host configuration or a group policy
+    /// Validate a host configuration, a group policy or a timing
     #[command(after_help = "Example:\n  rais check /etc/rais/rais.toml\n  rais check web.toml")]
     Check {
         /// The file
@@ -161,6 +162,12 @@ pub enum Command {
     /// Create, show or delete service groups
     #[command(subcommand, after_help = "Example:\n  rais group apply web.toml")]
     Group(GroupCommand),
+    /// Show or change how fast silence is noticed, in the whole array
+    #[command(
+        subcommand,
+        after_help = "Example:\n  rais timing show\n  rais timing apply timing.toml     with, say, preset = \"fast\" in it"
+    )]
+    Timing(TimingCommand),
     /// Remove a failed host from the array for good
     #[command(after_help = "Example:\n  rais forget h3")]
     Forget {
@@ -226,9 +233,9 @@ pub struct InitArgs {
     /// This host's control addresses; the first is its id address
     #[arg(long, value_name = "IP:PORT", value_delimiter = ',', required = true, value_parser = socket)]
     pub control: Vec<SocketAddr>,
-    /// How fast silence is noticed
-    #[arg(long, value_enum, default_value_t = TimingPreset::Lan)]
-    pub timing: TimingPreset,
+    /// How fast silence is noticed: fast, lan, wan, or a file as for `rais timing apply`
+    #[arg(long, value_name = "PRESET|FILE", default_value = "lan", value_parser = TimingChoice::read)]
+    pub timing: TimingChoice,
 }
 
 /// Options of `rais join`.
@@ -333,6 +340,35 @@ pub enum GroupCommand {
         /// The group
         #[arg(value_parser = group_name)]
         group: String,
+        /// How to answer.
+        #[command(flatten)]
+        look: Look,
+    },
+}
+
+/// `rais timing …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum TimingCommand {
+    /// Change the timing of a running array; shows the difference first, refuses what is unsafe
+    #[command(
+        after_help = "Example:\n  rais timing apply timing.toml --dry-run\n  rais timing apply timing.toml\n\nThe file names a preset (fast, lan, wan), numbers of its own, or both:\n  preset = \"lan\"\n  suspect = \"500ms\"\nKeys: heartbeat, suspect, lease, raft_heartbeat, election_min, election_max."
+    )]
+    Apply {
+        /// The timing
+        file: PathBuf,
+        /// Only show the difference
+        #[arg(long)]
+        dry_run: bool,
+        /// How to answer.
+        #[command(flatten)]
+        look: Look,
+    },
+    /// Show the timing in force, and whether every host follows it yet
+    #[command(after_help = "Example:\n  rais timing show\n  rais timing show --toml > timing.toml")]
+    Show {
+        /// As a file for `rais timing apply`
+        #[arg(long, conflicts_with = "json")]
+        toml: bool,
         /// How to answer.
         #[command(flatten)]
         look: Look,

@@ -17,13 +17,16 @@ mod style;
 mod table;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 pub use args::{
     Cli, Command, DemoArgs, EventsArgs, GroupCommand, InitArgs, JoinArgs, Look, MemberArgs,
-    TimingPreset, TokenCommand, parse,
+    TimingCommand, TimingPreset, TokenCommand, parse,
 };
 pub use error::CliError;
 pub use hooks::{Commands, Doors, EventStream};
 pub use render::{addresses, event, events, groups, hosts, plan, status, why, zone};
 pub use run::{Console, run};
 pub use style::Style;
+pub use timing::TimingChoice;
+pub(crate) use timing::to_json as timing_json;

@@ -29,7 +29,7 @@ pub struct Console<'a> {
 }
 
 impl Console<'_> {
-    fn print(&mut self, text: &str) -> Result<(), CliError> {
+    pub(super) fn print(&mut self, text: &str) -> Result<(), CliError> {
         let written = self
             .out
             .write_all(text.as_bytes())
@@ -43,7 +43,7 @@ impl Console<'_> {
         })
     }
 
-    fn print_json(&mut self, value: &impl Serialize) -> Result<(), CliError> {
+    pub(super) fn print_json(&mut self, value: &impl Serialize) -> Result<(), CliError> {
         self.print(&format!(
             "{}\n",
             to_json(serde_json::to_string_pretty(value))?
@@ -117,6 +117,7 @@ async fn dispatch<C: Commands>(
             let doors = commands.connect(&data_dir).await?;
             apply(policy, dry_run, look, &doors, console).await
         }
+        Command::Timing(command) => super::timing::run(command, commands, &data_dir, console).await,
         command => {
             let doors = commands.connect(&data_dir).await?;
             ask(command, &doors, console).await
@@ -362,6 +363,10 @@ fn read_policy(file: &Path) -> Result<statemachine::Policy, CliError> {
             ),
             "a host's file is read by `rais node --config FILE`; a policy has `zone`",
         )),
+        ConfigFile::Timing(_) => Err(CliError::failed(
+            format!("{} is a timing, not a group's policy", file.display()),
+            "apply it with `rais timing apply FILE`; a policy has `zone`",
+        )),
     }
 }
 
@@ -424,6 +429,7 @@ fn check(file: &Path, look: Look, console: &mut Console<'_>) -> Result<(), CliEr
         let (kind, mistakes) = match &checked {
             Ok(ConfigFile::Host(_)) => (Some("host"), Vec::new()),
             Ok(ConfigFile::Policy(_)) => (Some("policy"), Vec::new()),
+            Ok(ConfigFile::Timing(_)) => (Some("timing"), Vec::new()),
             Err(all) => (None, all.found().iter().map(|one| json!({"line": one.line, "column": one.column, "what": one.what, "remedy": one.remedy})).collect()),
         };
         console.print_json(&json!({"file": file.display().to_string(), "ok": checked.is_ok(), "kind": kind, "mistakes": mistakes}))?;
@@ -459,6 +465,10 @@ fn check(file: &Path, look: Look, console: &mut Console<'_>) -> Result<(), CliEr
                 policy.loads.len()
             )
         }
+        ConfigFile::Timing(timing) => format!(
+            "a safe timing: heartbeat {} ms, suspicion {} ms, lease {} ms",
+            timing.heartbeat_ms, timing.suspect_ms, timing.lease_ms
+        ),
     };
     console.print(&format!("{}: {text}\n", file.display()))
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::api::{
     AddressStatus, AddressWord, CandidateReport, EventRecord, GroupStatus, HostRole, HostStatus,
     HostWord, MemberStatus, Phases, PlanReport, PlanStep, Problem, RecordLine, Response, Status,
-    WallTime, WhyReport, ZoneMember, ZoneReport,
+    TimingReport, WallTime, WhyReport, ZoneMember, ZoneReport,
 };
 
 fn ip(text: &str) -> IpAddr {
@@ -199,9 +199,19 @@ pub(crate) fn responses() -> Vec<Response> {
             expires: WallTime(1),
             uses: 1,
         },
-        Response::Timing(statemachine::Timing::LAN),
+        Response::Timing(timing()),
         Response::Refused {
             problem: Problem::no_quorum(),
         },
     ]
+}
+
+/// `lan`, not settled yet.
+pub(crate) fn timing() -> TimingReport {
+    TimingReport {
+        timing: statemachine::Timing::LAN,
+        index: 5,
+        settled: false,
+        longest_lease_ms: 4_000,
+    }
 }

@@ -170,7 +170,7 @@ fn every_command_has_help_with_an_example_that_parses() {
         );
         count += 1;
     }
-    assert_eq!(count, 26, "a command came or went: is it in the contract?");
+    assert_eq!(count, 29, "a command came or went: is it in the contract?");
 }
 
 /// Splits a line as a shell would, as far as our examples need it: `"…"` and `>`.
@@ -481,4 +481,91 @@ fn answers_can_be_piped_on() {
         seen.err
             .contains("good for one host until 1970-01-01T00:00:00.000Z")
     );
+}
+
+/// Goal: `timing apply` shows the difference, applies it only against what it compared, and refuses an unsafe
+/// file with the arithmetic before a daemon is looked for.
+/// Method: a preset, a dry run, no change, an unsafe file.
+#[test]
+fn timing_apply_shows_the_difference_and_refuses_what_is_unsafe() {
+    let file = TempFile::new("timing.toml", "preset = 'lan'\nsuspect = '500ms'\n");
+    let show = || Response::Timing(sample::timing());
+    let done = Response::Done {
+        index: Some(43),
+        words: "the timing is changed".to_owned(),
+    };
+    let fake = answering([show(), done]);
+    let seen = type_in(&fake, &["timing", "apply", file.path()]);
+    assert!(
+        seen.out
+            .starts_with("~ suspect = \"300ms\" -> \"500ms\"\ntiming applied (log index 43)"),
+        "{}",
+        seen.out
+    );
+    let timing = statemachine::Timing {
+        suspect_ms: 500,
+        ..statemachine::Timing::LAN
+    };
+    let apply = Request::TimingApply {
+        timing,
+        seen: statemachine::Timing::LAN,
+    };
+    assert_eq!(fake.asked.borrow()[1], apply);
+    let dry = type_in(
+        &answering([show()]),
+        &["timing", "apply", file.path(), "--dry-run"],
+    );
+    assert!(dry.good && dry.out.ends_with("not applied: this was a dry run\n"));
+    let same = TempFile::new("lan.toml", "preset = 'lan'\n");
+    let seen = type_in(&answering([show()]), &["timing", "apply", same.path()]);
+    assert_eq!((seen.out.as_str(), seen.good), ("nothing changes\n", true));
+    let away = Fake {
+        away: true,
+        ..Fake::default()
+    };
+    let bad = TempFile::new("unsafe.toml", "preset = 'lan'\nlease = '200ms'\n");
+    let seen = type_in(&away, &["timing", "apply", bad.path()]);
+    let words = "unsafe.toml:2:9: unsafe timing: usable lease 180 ms (90 % of 200 ms) < 2 x heartbeat 100 ms + 30 ms = 230 ms";
+    assert!(!seen.good && seen.err.contains(words), "{}", seen.err);
+}
+
+/// Goal: what `timing show` shows can be applied again, and says when a change is not settled.
+#[test]
+fn timing_show_is_for_people_tools_and_files() {
+    let show = |words: &[&str]| type_in(&answering([Response::Timing(sample::timing())]), words);
+    let shown = show(&["timing", "show"]);
+    for words in [
+        "preset lan",
+        "heartbeat",
+        "100ms",
+        "270 ms",
+        "not settled",
+        "up to 4s",
+    ] {
+        assert!(shown.out.contains(words), "{words}: {}", shown.out);
+    }
+    let toml = show(&["timing", "show", "--toml"]).out;
+    let read = crate::config::parse_timing("t", &toml);
+    assert_eq!(read, Ok(statemachine::Timing::LAN));
+    let json: serde_json::Value =
+        serde_json::from_str(&show(&["timing", "show", "--json"]).out).unwrap();
+    assert_eq!(json["timing"]["lease"], "300ms");
+    assert_eq!(
+        (&json["preset"], &json["settled"]),
+        (&"lan".into(), &false.into())
+    );
+}
+
+/// Goal: `rais init --timing` takes a preset's name or a file.
+#[test]
+fn init_takes_a_preset_or_a_file() {
+    let file = TempFile::new("init.toml", "preset = 'wan'\nsuspect = '6s'\n");
+    let rows = [("fast", 60), (file.path(), 6_000)];
+    for (named, suspect_ms) in rows {
+        let choice = TimingChoice::read(named).unwrap();
+        assert_eq!(choice.timing().unwrap().suspect_ms, suspect_ms);
+    }
+    assert!(TimingChoice::read("").is_err());
+    let nowhere = TimingChoice::read("/nowhere/t.toml").unwrap().timing();
+    assert!(matches!(nowhere, Err(CliError::BadFile(_))));
 }

@@ -1,4 +1,4 @@
-//! The two files that people write: a host's `rais.toml` and a group's policy.
+//! The files that people write: a host's `rais.toml`, a group's policy, the array's timing.
 //!
 //! One door for each: text in, either a value that needs no further check or every mistake with
 //! its line, column and remedy ([`Diagnostics`]). Nothing here touches a socket or the array, so
@@ -16,6 +16,7 @@ mod policy_write;
 mod prefix;
 mod scalar;
 mod section;
+mod timing;
 
 #[cfg(test)]
 mod fuzz;
@@ -25,7 +26,7 @@ mod mistakes;
 use std::io::Read as _;
 use std::path::Path;
 
-use statemachine::Policy;
+use statemachine::{Policy, Timing};
 use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
@@ -36,6 +37,7 @@ pub use host::{
 pub use policy_write::{policy_diff, policy_to_toml};
 pub use prefix::Prefix;
 pub use scalar::{Complaint, Millis, complaint, duration, group_name, host_name, socket};
+pub use timing::{PRESETS, preset_name, timing_diff, timing_to_toml};
 
 use diagnostic::Report;
 use section::Section;
@@ -44,13 +46,15 @@ use section::Section;
 /// path (a core dump, a device) costs.
 pub const MAX_FILE: usize = 1024 * 1024;
 
-/// Either of the two files, as [`check`] told it by its content.
+/// Any of the files, as [`check`] told it by its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigFile {
     /// A host's `rais.toml`.
     Host(Box<HostConfig>),
     /// A group's policy.
     Policy(Box<Policy>),
+    /// The array's timing.
+    Timing(Timing),
 }
 
 /// Reads a host configuration from `text`; `file` is the name that messages show.
@@ -69,20 +73,29 @@ pub fn parse_policy(file: &str, text: &str) -> Result<Policy, Diagnostics> {
     parse(file, text, &policy_read::ROOT, policy_read::read)
 }
 
-/// Reads whichever of the two files `text` is.
+/// Reads the array's timing from `text`; `file` is the name that messages show.
 ///
 /// # Errors
-/// Every mistake in it, or that it is neither file.
+/// Every mistake in it, unsafe numbers with the arithmetic.
+pub fn parse_timing(file: &str, text: &str) -> Result<Timing, Diagnostics> {
+    parse(file, text, &timing::ROOT, timing::read)
+}
+
+/// Reads whichever of the files `text` is.
+///
+/// # Errors
+/// Every mistake in it, or that it is none of them.
 pub fn check(file: &str, text: &str) -> Result<ConfigFile, Diagnostics> {
     match guess(text) {
         Guess::Host => parse_host(file, text).map(|host| ConfigFile::Host(Box::new(host))),
         Guess::Policy => {
             parse_policy(file, text).map(|policy| ConfigFile::Policy(Box::new(policy)))
         }
+        Guess::Timing => parse_timing(file, text).map(ConfigFile::Timing),
         Guess::Neither => Err(Diagnostics::unreadable(
             file,
-            "this is neither a host configuration nor a group policy",
-            "a host's rais.toml has `data_dir` and [control], a group's policy has `zone`",
+            "this is neither a host configuration nor a group policy nor a timing",
+            "a host's rais.toml has `data_dir` and [control], a group's policy has `zone`, a timing `preset` or `heartbeat`",
         )),
     }
 }
@@ -101,6 +114,14 @@ pub fn load_host(path: &Path) -> Result<HostConfig, Diagnostics> {
 /// Every mistake in it, or why it can't be read.
 pub fn load_policy(path: &Path) -> Result<Policy, Diagnostics> {
     parse_policy(&path.display().to_string(), &read_file(path)?)
+}
+
+/// [`parse_timing`] of a file on disk.
+///
+/// # Errors
+/// Every mistake in it, or why it can't be read.
+pub fn load_timing(path: &Path) -> Result<Timing, Diagnostics> {
+    parse_timing(&path.display().to_string(), &read_file(path)?)
 }
 
 /// [`check`] of a file on disk.
@@ -193,6 +214,7 @@ fn parse<T>(
 enum Guess {
     Host,
     Policy,
+    Timing,
     Neither,
 }
 
@@ -211,6 +233,9 @@ fn guess(text: &str) -> Guess {
         "data_dir", "control", "admin", "dns", "observer", "member", "driver", "loopback", "log",
     ]);
     let policy = votes(&policy_read::ROOT) - votes(&["name"]);
+    if votes(&timing::ROOT) > host.max(policy) {
+        return Guess::Timing;
+    }
     match host.cmp(&policy) {
         std::cmp::Ordering::Greater => Guess::Host,
         std::cmp::Ordering::Less => Guess::Policy,

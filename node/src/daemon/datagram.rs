@@ -43,6 +43,7 @@ mod tests {
             host: HostId(3),
             index: 70_000,
             term: 2,
+            lease_ms: 300,
         };
         let mut bytes = encode(&message).unwrap();
         assert_eq!(decode(&bytes), Some(message));

@@ -16,7 +16,7 @@ use super::desk::refused;
 use super::writes;
 use crate::api::{
     self, Hypothesis, Live, LiveHost, Problem, ProblemKind, RecordLine, Request, Response,
-    ZoneMember, ZoneReport,
+    TimingReport, ZoneMember, ZoneReport,
 };
 
 /// A leader that heard no quorum for this long says that there is none.
@@ -53,7 +53,12 @@ pub async fn answer(daemon: &Arc<Daemon>, request: Request) -> Response {
             },
             None => not_found("group", &group, "`rais groups` lists the groups"),
         },
-        Request::TimingShow => Response::Timing(state.timing),
+        Request::TimingShow => Response::Timing(TimingReport {
+            timing: state.timing,
+            index: state.timing_index,
+            settled: state.is_settled(),
+            longest_lease_ms: state.longest_lease_ms(),
+        }),
         _ => refused(Problem::new(
             ProblemKind::Invalid,
             "not a question",
@@ -147,13 +152,12 @@ fn live(core: &Core, now: Instant) -> (Arc<State>, Live) {
                 utilization.insert(name.clone(), used);
             }
         }
-        let usable = state.timing.usable_lease_ms();
         let ago = now.ms_since(seen.heard_at);
         let lease_ms = seen
             .last
             .as_ref()
             .filter(|last| last.lease_ok)
-            .map(|_| usable.saturating_sub(ago));
+            .map(|last| statemachine::usable_ms(last.lease_ms).saturating_sub(ago));
         hosts.insert(
             *id,
             LiveHost {

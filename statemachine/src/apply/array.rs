@@ -60,14 +60,36 @@ pub(super) fn apply(
             timing
                 .check()
                 .map_err(|unsafe_| Rejected::BadTiming(unsafe_.0))?;
-            // A shorter L must not shorten a wait for a lease that was given under the longer one.
-            state.previous_lease_ms = state.timing.lease_ms;
+            // Hosts that have not applied this entry count with any timing since the last `Settle`.
+            state.previous_lease_ms = state.longest_lease_ms();
             state.timing = *timing;
             state.timing_index = cx.index;
             cx.tell(Effect::new(Happening::Retimed));
             Ok(())
         }
+        ArrayCommand::Settle { seen } => settle(state, *seen, cx),
     }
+}
+
+/// The leader is a witness to what hosts have applied. A fence that stands may yet be lifted from a host
+/// that has not, so it must end first.
+fn settle(state: &mut State, seen: u64, cx: &mut Context<'_>) -> Result<(), Rejected> {
+    if state.timing_index != seen {
+        return Err(Rejected::Stale {
+            planned: seen,
+            current: state.timing_index,
+        });
+    }
+    if state.is_settled() {
+        return Err(Rejected::WrongState("the timing is settled".into()));
+    }
+    if let Some(host) = state.hosts.values().find(|host| host.fence().is_some()) {
+        let why = alloc::format!("host {} is fenced", host.name);
+        return Err(Rejected::WrongState(why));
+    }
+    state.previous_lease_ms = 0;
+    cx.tell(Effect::new(Happening::TimingSettled));
+    Ok(())
 }
 
 impl Host {
