@@ -6,8 +6,8 @@
 //! Rooms that are furnished: [`driver`] (the contract), [`loopback`] (addresses of `rais demo`),
 //! [`clock`] (CLOCK_BOOTTIME), [`gate`] (nftables lease sets), [`address`] (addresses on interfaces),
 //! [`announce`] (ARP and ND), [`packet`] (raw frames), [`connections`] (TCP that must end), and
-//! [`netlink_driver`], which puts these together. Rooms kept free for the next releases:
-//! `warden` (the child process that owns these), `probe` (test and load objects), `script`.
+//! [`netlink_driver`], which puts these together.
+//! Who runs it for real interfaces is the warden, in `node`. [`steady`] keeps that at work.
 //!
 //! The only crate where `unsafe` may appear: in [`packet`] and [`steady`]. rustix covers the rest.
 

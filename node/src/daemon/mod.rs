@@ -54,6 +54,7 @@ use crate::transport::{
     HandlerError, Peers, Server, ServerLimits, Sessions, Timing, write_control_addresses,
 };
 use crate::warden::child::{NoWarden, Warden};
+use crate::warden::predecessor;
 use crate::warden::wire::Begin;
 use crate::{clock, random};
 
@@ -525,7 +526,15 @@ async fn hire(
                 host,
                 boot,
             };
-            let begun = tokio::task::spawn_blocking(move || (warden.begin(begin), warden)).await;
+            let data_dir = config.data_dir.clone();
+            let begin = move || {
+                predecessor::await_end(&data_dir);
+                if let Err(error) = predecessor::note(&data_dir, warden.pid()) {
+                    tracing::warn!(%error, "the warden cannot be noted for the next start");
+                }
+                (warden.begin(begin), warden)
+            };
+            let begun = tokio::task::spawn_blocking(begin).await;
             match begun.map_err(|error| DaemonError::Thread(error.into()))? {
                 (Ok((vow, detail)), warden) => {
                     tracing::info!(detail, "gate: nftables");

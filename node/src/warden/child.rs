@@ -98,6 +98,12 @@ impl Warden {
         }
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What to poll for: readable when it tells something or has ended, writable when it took orders.
     #[must_use]
     pub fn descriptor(&self) -> RawFd {

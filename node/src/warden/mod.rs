@@ -13,5 +13,6 @@
 pub mod child;
 pub mod keep;
 pub mod line;
+pub mod predecessor;
 pub mod wire;
 pub mod word;
