@@ -8,6 +8,7 @@
 //! duplicate detection (it costs a second of service; the lease and our own probe stand in), and
 //! deprecated, so that the host never picks it as the source of its own connections.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -90,12 +91,27 @@ impl Addresses {
     /// # Errors
     /// When the kernel can't be asked.
     pub fn interface(&self, name: &str) -> io::Result<Option<Interface>> {
-        let list = self.socket.dump(|m| {
-            m.push(GET_LINK, REQUEST | DUMP, &[0; 16], |_| {});
-        })?;
+        let list = self.links()?;
         Ok(messages(&list)
             .filter(|message| message.kind == NEW_LINK)
             .find_map(|message| interface(message.body, name)))
+    }
+
+    /// The Ethernet addresses of this host, of all interfaces.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked.
+    pub fn macs(&self) -> io::Result<BTreeSet<Mac>> {
+        let list = self.links()?;
+        let mac = |body: &[u8]| attribute(body.get(16..)?, IFLA_ADDRESS)?.try_into().ok();
+        let links = messages(&list).filter(|message| message.kind == NEW_LINK);
+        Ok(links.filter_map(|message| mac(message.body)).collect())
+    }
+
+    fn links(&self) -> io::Result<Vec<u8>> {
+        self.socket.dump(|m| {
+            m.push(GET_LINK, REQUEST | DUMP, &[0; 16], |_| {});
+        })
     }
 
     /// All addresses, of all interfaces.

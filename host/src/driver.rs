@@ -9,7 +9,7 @@
 //! wants to be called now and then (`tick`); one without needs none of these.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use thiserror::Error;
 
@@ -49,10 +49,34 @@ pub enum Gate {
     },
 }
 
+/// An established TCP connection of a service address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Connection {
+    /// The service address and port.
+    pub local: SocketAddr,
+    /// The client.
+    pub peer: SocketAddr,
+}
+
 /// Something that happened to an address without an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Incident {
+    /// Another machine claims an address that we hold under a live lease. Told, and answered with
+    /// an announcement, once for each address in [`crate::claims::DEFEND_MS`].
+    Conflict {
+        /// The address.
+        ip: IpAddr,
+        /// The MAC of who claims it, as people write it.
+        mac: String,
+        /// The interface on which the claim was heard.
+        interface: String,
+    },
+    /// The machine slept, and the gate with it: all was shut when it woke.
+    Slept {
+        /// For how long, in milliseconds.
+        ms: u64,
+    },
     /// Another hand changed the gate: all addresses were taken off, and the gate laid again.
     GateTouched {
         /// The kind of object that was touched.
@@ -136,6 +160,20 @@ pub trait AddressDriver: Send {
     /// Mends what others changed, and sends what is due. Call it every [`TICK_MS`].
     fn tick(&mut self) -> Vec<Incident> {
         Vec::new()
+    }
+
+    /// The established connections of what is held, so that the next holder can [tickle] the
+    /// clients should this host go silent. Walks all sockets of the host: for now and then.
+    ///
+    /// [tickle]: AddressDriver::tickle
+    fn connections(&self) -> Vec<Connection> {
+        Vec::new()
+    }
+
+    /// Makes the clients of these connections, which an earlier holder had, notice at once that
+    /// they are gone. Call it after the acquire; the next ticks send what is due.
+    fn tickle(&mut self, connections: &[Connection]) {
+        let _ = connections;
     }
 
     /// Makes this host stop answering for `ip`: on return nothing answers any more, and

@@ -5,14 +5,15 @@
 //!
 //! Rooms that are furnished: [`driver`] (the contract), [`loopback`] (addresses of `rais demo`),
 //! [`clock`] (CLOCK_BOOTTIME), [`gate`] (nftables lease sets), [`address`] (addresses on interfaces),
-//! [`announce`] (ARP and ND), [`packet`] (raw frames), [`connections`] (TCP that must end), and
-//! [`netlink_driver`], which puts these together.
-//! Who runs it for real interfaces is the warden, in `node`. [`steady`] keeps that at work.
+//! [`announce`] (ARP and ND), [`claims`] (who else says he has one), [`packet`] (raw frames),
+//! [`connections`] and [`tickle`] (TCP that must end), and [`netlink_driver`], which puts these
+//! together. Who runs it for real interfaces is the warden, in `node`. [`steady`] keeps that at work.
 //!
 //! The only crate where `unsafe` may appear: in [`packet`] and [`steady`]. rustix covers the rest.
 
 pub mod address;
 pub mod announce;
+pub mod claims;
 pub mod clock;
 pub mod connections;
 pub mod driver;
@@ -23,3 +24,4 @@ pub mod netlink_driver;
 pub mod packet;
 pub mod refusing;
 pub mod steady;
+pub mod tickle;

@@ -5,8 +5,10 @@
 //! any point ends in silence. What it holds it reads from the kernel; what it *should* hold it
 //! remembers, and mends on each tick.
 //!
-//! Limits: no async and nothing of the daemon in here, so that it can move into the warden. A
-//! foreign claim of a held address is not answered yet; one lease for all addresses.
+//! Limits: no async and nothing of the daemon in here, so that it can move into the warden; one
+//! lease for all addresses.
+
+mod defend;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,12 +17,15 @@ use std::time::Duration;
 
 use crate::address::{Addresses, Interface, OnInterface, label};
 use crate::announce::{Announcer, Burst, Mac};
+use crate::claims::Claims;
 use crate::clock::boottime_us;
 use crate::connections::Connections;
 use crate::driver::{
-    AcquireFault, AddressDriver, DriverError, Gate, Held, Incident, ServiceAddress, Taken,
+    AcquireFault, AddressDriver, Connection, DriverError, Gate, Held, Incident, ServiceAddress,
+    Taken,
 };
 use crate::gate::{Change, GateError, Guard, KernelGate, Lease, NoGate, Watch};
+use crate::tickle::Tickler;
 
 /// Name in status, logs and errors.
 const NAME: &str = "netlink";
@@ -61,8 +66,14 @@ pub struct Netlink {
     addresses: Addresses,
     announcer: Announcer,
     connections: Connections,
+    claims: Claims,
+    tickler: Tickler,
     options: Options,
     wanted: BTreeMap<IpAddr, Wanted>,
+    /// When the last claim of each address that is held was answered.
+    defended_us: BTreeMap<IpAddr, u64>,
+    /// Not before this are claims heeded again, after that failed.
+    heed_again_us: u64,
     deadline_us: u64,
     refreshed_us: u64,
 }
@@ -92,18 +103,24 @@ impl Netlink {
         let watch = gate.watch().map_err(system("watch the tables"))?;
         let addresses = Addresses::open().map_err(system("open the address socket"))?;
         let connections = Connections::open().map_err(system("open the connection socket"))?;
-        let announcer = Announcer::open().map_err(|source| match source.kind() {
+        let raw = |source: io::Error| match source.kind() {
             io::ErrorKind::PermissionDenied => NoGate::NoPermission,
-            _ => system("open the announcement socket")(source),
-        })?;
+            _ => system("open the raw sockets")(source),
+        };
+        let announcer = Announcer::open().map_err(raw)?;
+        let tickler = Tickler::open().map_err(raw)?;
         Ok(Self {
             gate,
             watch,
             addresses,
             announcer,
             connections,
+            claims: Claims::default(),
+            tickler,
             options,
             wanted: BTreeMap::new(),
+            defended_us: BTreeMap::new(),
+            heed_again_us: 0,
             deadline_us: 0,
             refreshed_us: 0,
         })
@@ -169,7 +186,7 @@ impl AddressDriver for Netlink {
             cause,
         };
         let ips: BTreeSet<IpAddr> = addresses.iter().map(|address| address.ip).collect();
-        let devices = addresses.iter().map(|a| a.interface.clone()).collect();
+        let devices: BTreeSet<String> = addresses.iter().map(|a| a.interface.clone()).collect();
         // What is no longer guarded must not stay behind on an interface.
         for ip in self
             .gate
@@ -183,6 +200,7 @@ impl AddressDriver for Netlink {
         self.gate
             .manage(&ips, &devices)
             .map_err(|error| failed(io::Error::other(error)))?;
+        self.claims.prepare(&devices).map_err(failed)?;
         let mut incidents = Vec::new();
         self.remove_without_lease(&mut incidents).map_err(failed)
     }
@@ -214,6 +232,8 @@ impl AddressDriver for Netlink {
         }
         self.take_again(&mut incidents);
         self.announce_due();
+        self.answer_claims(&mut incidents);
+        self.tickle_due();
         incidents
     }
 
@@ -272,6 +292,25 @@ impl AddressDriver for Netlink {
             epoch: lease.epoch,
         })
         .collect()
+    }
+
+    fn connections(&self) -> Vec<Connection> {
+        let on = self.wanted.iter().filter(|(_, wanted)| !wanted.off);
+        let ips: Vec<IpAddr> = on.map(|(ip, _)| *ip).collect();
+        self.connections.list(&ips).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot list connections");
+            Vec::new()
+        })
+    }
+
+    fn tickle(&mut self, connections: &[Connection]) {
+        let left_out = self.tickler.add(connections, boottime_us());
+        if left_out > 0 {
+            tracing::warn!(
+                left_out,
+                "clients that notice the new holder by themselves only"
+            );
+        }
     }
 
     fn gate(&self) -> Gate {

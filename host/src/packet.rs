@@ -12,9 +12,11 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
 };
+use socket2::{SockFilter, SockRef};
 
 /// Ethernet type of ARP.
 pub const ARP: u16 = 0x0806;
@@ -118,6 +120,48 @@ impl Listener {
         Ok(Self(socket))
     }
 
+    /// Opens one in the network namespace of the calling thread that hears nothing yet.
+    ///
+    /// # Errors
+    /// Without CAP_NET_RAW.
+    pub fn deaf(buffer: usize) -> io::Result<Self> {
+        let (family, flags) = (AddressFamily::PACKET, SocketFlags::CLOEXEC);
+        let socket = socket_with(family, SocketType::RAW, flags, None)?;
+        set_socket_recv_buffer_size(&socket, buffer)?;
+        Ok(Self(socket))
+    }
+
+    /// Listens on an interface from now on. To move it from one that is still there costs a grace
+    /// period of the kernel (some 10 ms).
+    ///
+    /// # Errors
+    /// When the interface is gone.
+    pub fn tune(&self, interface: u32, protocol: u16) -> io::Result<()> {
+        bind(&self.0, &LinkAddress::new(interface, protocol))?;
+        Ok(())
+    }
+
+    /// The kernel drops from now on what `filter` does not let pass; costs microseconds. What came
+    /// before is still to be received.
+    ///
+    /// # Errors
+    /// When it is no program.
+    pub fn heed(&self, filter: &[SockFilter]) -> io::Result<()> {
+        SockRef::from(&self.0).attach_filter(filter)
+    }
+
+    /// The next frame that is already there.
+    ///
+    /// # Errors
+    /// What the system says, such as `ENETDOWN` once when the interface goes.
+    pub fn take<'b>(&self, buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
+        match recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((length, _)) => Ok(buffer.get(..length)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The next frame, if one comes within `patience`.
     ///
     /// # Errors
@@ -134,11 +178,7 @@ impl Listener {
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        match recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT) {
-            Ok((length, _)) => Ok(buffer.get(..length)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        self.take(buffer)
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod wire;
 
 use std::cell::Cell;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, getsockname,
     recv, send, socket_with, sockopt,
 };
-use wire::{Messages, messages, ne32};
+use wire::{Message, Messages, messages, ne32};
 
 /// `NLM_F_REQUEST`.
 pub(crate) const REQUEST: u16 = 1;
@@ -138,6 +139,33 @@ impl Socket {
             }
         }
         Err(last)
+    }
+
+    /// Sends a request for a list, and shows each message of it until `visit` has enough. The rest
+    /// then stays in the socket, which is good for nothing more.
+    pub(crate) fn walk(
+        &self,
+        request: &Messages,
+        mut visit: impl FnMut(Message<'_>) -> ControlFlow<()>,
+    ) -> io::Result<()> {
+        self.send(request)?;
+        let mut buffer = vec![0; DATAGRAM];
+        while let Some(datagram) = self.receive(&mut buffer)? {
+            for message in messages(datagram).filter(|m| m.seq == request.first()) {
+                match message.kind {
+                    DONE => return Ok(()),
+                    ERROR => match refused(message.body) {
+                        Some(error) => return Err(error.into()),
+                        None => continue,
+                    },
+                    _ => {}
+                }
+                if visit(message).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Err(io::Error::other("the kernel did not end a list"))
     }
 
     fn collect(&self, seq: u32) -> io::Result<Vec<u8>> {

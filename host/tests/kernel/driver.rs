@@ -28,7 +28,7 @@ pub fn service(ip: IpAddr) -> ServiceAddress {
 }
 
 /// A driver in the host's namespace that manages the service addresses.
-fn driver(wire: &Wire, tag: &'static str, guard: Guard) -> Netlink {
+pub fn driver(wire: &Wire, tag: &'static str, guard: Guard) -> Netlink {
     wire.host.run(move || {
         let options = Options {
             guard,
@@ -40,18 +40,18 @@ fn driver(wire: &Wire, tag: &'static str, guard: Guard) -> Netlink {
     })
 }
 
-fn held(epoch: u64) -> Vec<Held> {
+pub fn held(epoch: u64) -> Vec<Held> {
     services().map(|ip| Held { ip, epoch }).to_vec()
 }
 
-fn take(driver: &mut Netlink, epoch: u64, ms: u64) {
+pub fn take(driver: &mut Netlink, epoch: u64, ms: u64) {
     for ip in services() {
         driver.acquire_until(service(ip), epoch, after(ms)).unwrap();
     }
 }
 
 /// Renews and ticks for `ms`, and collects what happened.
-fn keep(driver: &mut Netlink, ms: u64) -> Vec<Incident> {
+pub fn keep(driver: &mut Netlink, ms: u64) -> Vec<Incident> {
     let (end, mut incidents) = (after(ms), Vec::new());
     while boottime_us() < end {
         incidents.extend(driver.renew(after(300)));
@@ -122,7 +122,7 @@ fn address_is_taken_announced_kept_and_let_go() {
 }
 
 /// The host's end of a TCP connection from the client to `ip`; the client's end stays open.
-fn connect(wire: &Wire, ip: IpAddr) -> TcpStream {
+pub fn connect(wire: &Wire, ip: IpAddr) -> TcpStream {
     let listener = wire.host.run(move || TcpListener::bind((ip, 0)).unwrap());
     let at = listener.local_addr().unwrap();
     let client = wire

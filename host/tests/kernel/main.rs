@@ -8,6 +8,7 @@
 
 mod driver;
 mod gate;
+mod link;
 mod netns;
 mod observer;
 mod stopped;
