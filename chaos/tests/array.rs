@@ -238,7 +238,9 @@ impl Blow {
             // kernel 6.9 on) is not flushed at all.
             Blow::Flush { host } => drop(lab.inject(&Fault::FlushRules { host }).unwrap()),
             Blow::Delete { host, address } => {
-                let address = with_prefix(address);
+                // As rais puts it on: the subnet is the host's own already.
+                let whole = if address.is_ipv4() { 32 } else { 128 };
+                let address = format!("{address}/{whole}");
                 drop(lab.inject(&Fault::DeleteAddress { host, address }).unwrap());
             }
             Blow::Steal { host, address, ms } => {

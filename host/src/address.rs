@@ -23,6 +23,21 @@ const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 const DEL_ADDRESS: u16 = 21;
 const GET_ADDRESS: u16 = 22;
+const SET_LINK: u16 = 19;
+const NEW_ROUTE: u16 = 24;
+const GET_ROUTE: u16 = 26;
+/// Attributes of a route: where to, through which interface, by which router, of either family.
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_VIA: u16 = 18;
+/// `RTN_UNICAST`: neither local nor a refusal.
+const UNICAST: u8 = 1;
+/// Where an interface keeps its settings for v4, and the one that keeps the other addresses of a
+/// subnet when the first goes.
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET_CONF: u16 = 1;
+const PROMOTE_SECONDARIES: u16 = 20;
 /// Attributes of an address.
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -54,6 +69,15 @@ pub struct Interface {
     pub mac: Option<Mac>,
     /// Switched on, and the link is there.
     pub carrier: bool,
+}
+
+/// From how far an address is meant to be reached; the kernel picks no source of a shorter reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// From anywhere.
+    Global = 0,
+    /// v4: never picked as a source for what goes beyond the link, though it answers anybody.
+    Link = 253,
 }
 
 /// An address on an interface.
@@ -132,10 +156,62 @@ impl Addresses {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn add(&self, address: OnInterface, label: Option<&str>) -> io::Result<()> {
+    pub fn add(&self, address: OnInterface, scope: Scope, label: Option<&str>) -> io::Result<()> {
         let mut request = self.socket.messages();
         let flags = REQUEST | ACK | CREATE | REPLACE;
-        write(&mut request, NEW_ADDRESS, flags, address, label);
+        write(&mut request, NEW_ADDRESS, flags, address, (scope, label));
+        self.socket.demand(&request)
+    }
+
+    /// The number of the interface on whose link the host would look for `ip`; none when there is
+    /// no route to it, or a router on the way, or it is the host's own.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked.
+    pub fn on_link(&self, ip: IpAddr) -> io::Result<Option<u32>> {
+        let mut request = self.socket.messages();
+        let (family, bits) = if ip.is_ipv4() { (V4, 32) } else { (V6, 128) };
+        let head = [family, bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        request.push(GET_ROUTE, REQUEST | ACK, &head, |a| match ip {
+            IpAddr::V4(ip) => a.bytes(RTA_DST, &ip.octets()),
+            IpAddr::V6(ip) => a.bytes(RTA_DST, &ip.octets()),
+        });
+        let mut answer = None;
+        let refusals = self.socket.ask_for(&request, |message| {
+            if message.kind == NEW_ROUTE {
+                answer = on_link(message.body);
+            }
+        })?;
+        let none = [
+            Errno::NETUNREACH,
+            Errno::HOSTUNREACH,
+            Errno::ACCESS,
+            Errno::INVAL,
+        ];
+        match refusals.first() {
+            Some(refusal) if !none.contains(&refusal.error) => Err(refusal.error.into()),
+            Some(_) => Ok(None),
+            None => Ok(answer),
+        }
+    }
+
+    /// Tells the kernel to keep the v4 addresses of a subnet when the first of them goes.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn promote_secondaries(&self, index: u32) -> io::Result<()> {
+        let mut request = self.socket.messages();
+        let mut head = [0; 16];
+        head[4..8].copy_from_slice(&index.to_ne_bytes());
+        request.push(SET_LINK, REQUEST | ACK, &head, |a| {
+            a.nest(IFLA_AF_SPEC, |a| {
+                a.nest(u16::from(V4), |a| {
+                    a.nest(IFLA_INET_CONF, |a| {
+                        a.bytes(PROMOTE_SECONDARIES, &1_u32.to_ne_bytes());
+                    });
+                });
+            });
+        });
         self.socket.demand(&request)
     }
 
@@ -145,7 +221,8 @@ impl Addresses {
     /// What the kernel says.
     pub fn remove(&self, address: OnInterface) -> io::Result<()> {
         let mut request = self.socket.messages();
-        write(&mut request, DEL_ADDRESS, REQUEST | ACK, address, None);
+        let unnamed = (Scope::Global, None);
+        write(&mut request, DEL_ADDRESS, REQUEST | ACK, address, unnamed);
         match self.socket.ask(&request)?.first() {
             Some(refusal)
                 if refusal.error != Errno::ADDRNOTAVAIL && refusal.error != Errno::NODEV =>
@@ -164,7 +241,13 @@ pub fn label(interface: &str) -> Option<String> {
     (label.len() <= MAX_LABEL).then_some(label)
 }
 
-fn write(request: &mut Messages, kind: u16, flags: u16, address: OnInterface, label: Option<&str>) {
+fn write(
+    request: &mut Messages,
+    kind: u16,
+    flags: u16,
+    address: OnInterface,
+    (scope, label): (Scope, Option<&str>),
+) {
     let OnInterface {
         ip,
         prefix_len,
@@ -175,7 +258,7 @@ fn write(request: &mut Messages, kind: u16, flags: u16, address: OnInterface, la
         if ip.is_ipv4() { V4 } else { V6 },
         prefix_len,
         0,
-        0,
+        if ip.is_ipv4() { scope as u8 } else { 0 },
         0,
         0,
         0,
@@ -217,6 +300,13 @@ fn interface(body: &[u8], name: &str) -> Option<Interface> {
     })
 }
 
+fn on_link(body: &[u8]) -> Option<u32> {
+    let attrs = body.get(12..)?;
+    let direct = attribute(attrs, RTA_GATEWAY).is_none() && attribute(attrs, RTA_VIA).is_none();
+    (*body.get(7)? == UNICAST && direct).then_some(())?;
+    ne32(attribute(attrs, RTA_OIF)?, 0)
+}
+
 fn on_interface(body: &[u8]) -> Option<OnInterface> {
     let (family, prefix_len, attrs) = (*body.first()?, *body.get(1)?, body.get(8..)?);
     // IFA_LOCAL is the address where the two differ (point to point); v6 often has only the other.
@@ -234,4 +324,20 @@ fn on_interface(body: &[u8]) -> Option<OnInterface> {
         index: ne32(body, 4)?,
         valid_s,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// Goal: no answer of a kernel, older or newer, can bring the driver down.
+        /// Method: arbitrary bytes as the bodies of all messages that are read here.
+        #[test]
+        fn arbitrary_answers_are_read_without_panic(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..120),
+        ) {
+            let _ = (interface(&bytes, "eth0"), on_interface(&bytes), on_link(&bytes));
+        }
+    }
 }

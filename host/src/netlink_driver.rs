@@ -9,13 +9,14 @@
 //! lease for all addresses.
 
 mod defend;
+mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::address::{Addresses, Interface, OnInterface, label};
+use crate::address::{Addresses, Interface, OnInterface};
 use crate::announce::{Announcer, Burst, Mac};
 use crate::claims::Claims;
 use crate::clock::boottime_us;
@@ -389,6 +390,8 @@ impl Netlink {
             }
         }
         self.take_off(ip).map_err(system("clear the address"))?;
+        let mut elsewhere = on;
+        elsewhere.retain(|address| address.ip != ip);
         self.refuse_conflict(wanted)?;
         self.gate
             .open_until(ip, *epoch, deadline_us)
@@ -396,7 +399,8 @@ impl Netlink {
         if boottime_us() >= deadline_us {
             return Err(AcquireFault::TooLate);
         }
-        self.put_on(wanted).map_err(system("add the address"))?;
+        self.put_on(wanted, &elsewhere)
+            .map_err(system("add the address"))?;
         if boottime_us() >= deadline_us {
             return Err(AcquireFault::TooLate);
         }
@@ -435,19 +439,6 @@ impl Netlink {
             on,
             leases.into_iter().map(|lease| (lease.ip, lease)).collect(),
         ))
-    }
-
-    fn put_on(&self, wanted: &Wanted) -> io::Result<()> {
-        let left_us = self.deadline_us.saturating_sub(boottime_us());
-        let address = OnInterface {
-            ip: wanted.address.ip,
-            prefix_len: wanted.address.prefix_len,
-            index: wanted.interface.index,
-            // Rounded up, and a second for a host that is slow to refresh.
-            valid_s: Some(u32::try_from(left_us / 1_000_000 + 2).unwrap_or(u32::MAX - 1)),
-        };
-        let label = label(&wanted.address.interface);
-        self.addresses.add(address, label.as_deref())
     }
 
     fn take_off(&self, ip: IpAddr) -> io::Result<()> {
@@ -505,7 +496,7 @@ impl Netlink {
 
     /// Puts back what somebody deleted while its lease lives, and keeps the lives of the rest.
     fn put_back(&mut self, incidents: &mut Vec<Incident>) -> io::Result<()> {
-        let (on, leases) = self.look()?;
+        let (mut on, leases) = self.look()?;
         let now_us = boottime_us();
         let refresh = now_us.saturating_sub(self.refreshed_us) >= REFRESH_US;
         let mut wanted = std::mem::take(&mut self.wanted);
@@ -515,12 +506,13 @@ impl Netlink {
             if !leases.contains_key(ip) {
                 wanted.off = true;
             } else if (!there || refresh) && now_us < self.deadline_us {
-                match self.put_on(wanted) {
-                    Ok(()) if !there => {
+                match self.put_on(wanted, &on) {
+                    Ok(address) if !there => {
+                        on.push(address);
                         wanted.burst = Burst::starting(now_us);
                         incidents.push(Incident::Restored { ip: *ip });
                     }
-                    Ok(()) => {}
+                    Ok(_) => {}
                     // The interface may be gone or new: look for it by name, from the start.
                     Err(error) => {
                         wanted.off = true;

@@ -93,13 +93,26 @@ impl Socket {
     /// Sends `request`, whose last message that can fail asks for an acknowledgement, and gives
     /// what was refused.
     pub(crate) fn ask(&self, request: &Messages) -> io::Result<Vec<Refusal>> {
+        self.ask_for(request, |_| {})
+    }
+
+    /// As [`Socket::ask`], and shows what else the kernel answers.
+    pub(crate) fn ask_for(
+        &self,
+        request: &Messages,
+        mut visit: impl FnMut(Message<'_>),
+    ) -> io::Result<Vec<Refusal>> {
         self.send(request)?;
         let (mut refusals, mut answered) = (Vec::new(), false);
         let mut buffer = vec![0; DATAGRAM];
         while let Some(datagram) = self.receive(&mut buffer)? {
             for message in messages(datagram) {
                 let ours = (request.first()..request.next()).contains(&message.seq);
-                if message.kind != ERROR || !ours {
+                if !ours {
+                    continue;
+                }
+                if message.kind != ERROR {
+                    visit(message);
                     continue;
                 }
                 answered = true;

@@ -11,4 +11,5 @@ mod gate;
 mod link;
 mod netns;
 mod observer;
+mod place;
 mod stopped;

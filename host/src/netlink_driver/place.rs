@@ -1,0 +1,94 @@
+//! How a service address goes on its interface, so that nothing else of the host depends on it.
+//!
+//! Where the host reaches the subnet without us, which is the rule, the address stands alone: /32 or
+//! /128, and v4 in link scope. With the subnet's length it could become the primary of the host's
+//! own address (after DHCP began anew), and its removal would take that with it; in v6 its short
+//! life would become that of the subnet's route. Link scope, and deprecated for v6, keep the kernel
+//! from choosing it as a source.
+//!
+//! Where nothing else leads to the subnet, the address brings the route and has the length that was
+//! configured; then the kernel is told to keep the others of the subnet when one goes
+//! (`promote_secondaries`, systemd's default).
+
+use std::io;
+use std::net::IpAddr;
+
+use super::{Netlink, Wanted};
+use crate::address::{OnInterface, Scope, label};
+use crate::clock::boottime_us;
+
+impl Netlink {
+    /// Puts an address on its interface, or prolongs its life where it is. `on`: the managed
+    /// addresses that are on interfaces.
+    pub(super) fn put_on(&self, wanted: &Wanted, on: &[OnInterface]) -> io::Result<OnInterface> {
+        let (ip, index) = (wanted.address.ip, wanted.interface.index);
+        let there = on.iter().find(|a| a.ip == ip && a.index == index);
+        let (prefix_len, scope) = match there {
+            Some(there) => (there.prefix_len, Scope::Global),
+            None => self.place(wanted, on)?,
+        };
+        let left_us = self.deadline_us.saturating_sub(boottime_us());
+        let address = OnInterface {
+            ip,
+            prefix_len,
+            index,
+            // Rounded up, and a second for a host that is slow to refresh.
+            valid_s: Some(u32::try_from(left_us / 1_000_000 + 2).unwrap_or(u32::MAX - 1)),
+        };
+        let label = label(&wanted.address.interface);
+        self.addresses.add(address, scope, label.as_deref())?;
+        Ok(address)
+    }
+
+    /// The length and scope that harm nobody.
+    fn place(&self, wanted: &Wanted, on: &[OnInterface]) -> io::Result<(u8, Scope)> {
+        let (ip, index) = (wanted.address.ip, wanted.interface.index);
+        let whole = if ip.is_ipv4() { 32 } else { 128 };
+        // A route that another service address brought goes with that one.
+        let borrowed = on.iter().any(|a| {
+            a.index == index && a.prefix_len < whole && same_subnet(a.ip, ip, a.prefix_len)
+        });
+        if !borrowed && self.addresses.on_link(ip)? == Some(index) {
+            return Ok((whole, Scope::Link));
+        }
+        let configured = wanted.address.prefix_len.min(whole);
+        if ip.is_ipv4() && configured < whole {
+            self.addresses.promote_secondaries(index)?;
+        }
+        Ok((configured, Scope::Global))
+    }
+}
+
+/// Whether the first `bits` bits of both are the same.
+fn same_subnet(one: IpAddr, other: IpAddr, bits: u8) -> bool {
+    let bits = u32::from(bits);
+    match (one, other) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            let differ = u32::from(a) ^ u32::from(b);
+            differ.leading_zeros() >= bits
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            let differ = u128::from(a) ^ u128::from(b);
+            differ.leading_zeros() >= bits
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: subnets are told apart by their length, to the bit.
+    /// Method: neighbours across and within borders; no length, whole length, two families.
+    #[test]
+    fn subnets_are_told_apart() {
+        let same =
+            |a: &str, b: &str, bits| same_subnet(a.parse().unwrap(), b.parse().unwrap(), bits);
+        assert!(same("10.9.0.1", "10.9.0.255", 24) && !same("10.9.0.1", "10.9.1.1", 24));
+        assert!(same("10.9.0.1", "10.9.1.1", 23) && same("10.9.0.1", "192.0.2.1", 0));
+        assert!(same("10.9.0.1", "10.9.0.1", 32) && !same("10.9.0.1", "10.9.0.0", 32));
+        assert!(same("fd09::1", "fd09::ffff", 64) && !same("fd09::1", "fd09:0:0:1::1", 64));
+        assert!(!same("10.9.0.1", "fd09::1", 0));
+    }
+}
