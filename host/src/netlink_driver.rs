@@ -10,6 +10,7 @@
 
 mod defend;
 mod place;
+mod sleep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use crate::address::{Addresses, Interface, OnInterface};
 use crate::announce::{Announcer, Burst, Mac};
 use crate::claims::Claims;
-use crate::clock::boottime_us;
+use crate::clock::{Naps, boottime_us};
 use crate::connections::Connections;
 use crate::driver::{
     AcquireFault, AddressDriver, Connection, DriverError, Gate, Held, Incident, ServiceAddress,
@@ -75,6 +76,9 @@ pub struct Netlink {
     defended_us: BTreeMap<IpAddr, u64>,
     /// Not before this are claims heeded again, after that failed.
     heed_again_us: u64,
+    naps: Naps,
+    /// What happened since the last call that could tell.
+    untold: Vec<Incident>,
     deadline_us: u64,
     refreshed_us: u64,
 }
@@ -122,6 +126,8 @@ impl Netlink {
             wanted: BTreeMap::new(),
             defended_us: BTreeMap::new(),
             heed_again_us: 0,
+            naps: Naps::starting(),
+            untold: Vec::new(),
             deadline_us: 0,
             refreshed_us: 0,
         })
@@ -174,6 +180,7 @@ impl AddressDriver for Netlink {
         epoch: u64,
         deadline_us: u64,
     ) -> Result<Taken, DriverError> {
+        self.look_for_sleep();
         let ip = address.ip;
         // The lease is the host's, so a renewal that came while the order waited counts.
         self.deadline_us = self.deadline_us.max(deadline_us);
@@ -207,10 +214,11 @@ impl AddressDriver for Netlink {
     }
 
     fn renew(&mut self, deadline_us: u64) -> Vec<Incident> {
+        self.look_for_sleep();
         self.deadline_us = self.deadline_us.max(deadline_us);
         let on = self.wanted.iter().filter(|(_, wanted)| !wanted.off);
         let leases: Vec<(IpAddr, u64)> = on.map(|(ip, wanted)| (*ip, wanted.epoch)).collect();
-        let mut incidents = Vec::new();
+        let mut incidents = std::mem::take(&mut self.untold);
         match self.gate.renew(&leases, self.deadline_us) {
             Ok(lapsed) => {
                 for ip in lapsed {
@@ -223,7 +231,8 @@ impl AddressDriver for Netlink {
     }
 
     fn tick(&mut self) -> Vec<Incident> {
-        let mut incidents = Vec::new();
+        self.look_for_sleep();
+        let mut incidents = std::mem::take(&mut self.untold);
         let mended = self
             .mend_gate(&mut incidents)
             .and_then(|()| self.remove_without_lease(&mut incidents))
@@ -343,6 +352,8 @@ impl Netlink {
             }
         } else if self.wanted.len() >= MAX_HELD {
             return Err(AcquireFault::Full { limit: MAX_HELD });
+        } else {
+            self.refuse_stale(ip, epoch)?;
         }
         let interface = self
             .addresses
@@ -405,6 +416,18 @@ impl Netlink {
             return Err(AcquireFault::TooLate);
         }
         Ok(())
+    }
+
+    /// The first order after a start: what an earlier start left may be newer than the order.
+    fn refuse_stale(&self, ip: IpAddr, offered: u64) -> Result<(), AcquireFault> {
+        let leases = self.gate.leases()?;
+        match leases.iter().find(|lease| lease.ip == ip) {
+            Some(lease) if lease.epoch > offered => Err(AcquireFault::StaleEpoch {
+                held: lease.epoch,
+                offered,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn refuse_conflict(&self, wanted: &Wanted) -> Result<(), AcquireFault> {

@@ -12,4 +12,5 @@ mod link;
 mod netns;
 mod observer;
 mod place;
+mod restarted;
 mod stopped;
