@@ -84,4 +84,29 @@ mod tests {
             assert_eq!(noted_epoch(other), None);
         }
     }
+
+    proptest::proptest! {
+        /// Goal: no element, of whatever kernel, can bring the driver down.
+        /// Method: arbitrary bytes as an element, as its key and as its note.
+        #[test]
+        fn arbitrary_elements_are_read_without_panic(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+        ) {
+            let _ = (lease(&bytes), noted_epoch(&bytes));
+            let mut framed = crate::netlink::wire::Messages::new(1);
+            framed.push(0, 0, &[], |a| {
+                a.nest(1, |a| a.bytes(1, &bytes));
+                a.bytes(ELEMENT_LEFT, &bytes);
+                a.bytes(ELEMENT_NOTE, &bytes);
+            });
+            let body = framed.bytes().get(16..).unwrap_or_default();
+            let ip = lease(body).map(|lease| lease.ip.is_ipv4());
+            let expected = match bytes.len() {
+                4 => Some(true),
+                16 => Some(false),
+                _ => None,
+            };
+            proptest::prop_assert_eq!(ip, expected);
+        }
+    }
 }

@@ -262,4 +262,29 @@ mod tests {
             }
         }
     }
+
+    proptest::proptest! {
+        /// Goal: no bytes from a socket can bring the driver down or keep it busy for ever.
+        /// Method: arbitrary bytes, and arbitrary bytes behind an honest length, read three deep.
+        #[test]
+        fn arbitrary_bytes_are_read_without_panic_and_end(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+            honest in proptest::prelude::any::<bool>(),
+        ) {
+            let mut bytes = bytes;
+            if honest && bytes.len() >= HEADER {
+                let length = u32::try_from(bytes.len()).unwrap();
+                bytes[..4].copy_from_slice(&length.to_ne_bytes());
+            }
+            let mut seen = 0;
+            for message in messages(&bytes) {
+                seen += 1;
+                for (_, value) in attributes(message.body) {
+                    seen += 1 + attributes(value).count();
+                    let _ = (text(value), be32(value), be64(value), ne16(value, 1), ne32(value, 3));
+                }
+            }
+            proptest::prop_assert!(seen <= bytes.len());
+        }
+    }
 }

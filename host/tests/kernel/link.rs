@@ -1,14 +1,16 @@
 //! What the link and its clients see: claims of others, neighbour caches, connections of before.
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use host::announce::{Mac, announcement, claim, probe_frame};
+use host::claims::Claims;
 use host::clock::boottime_us;
 use host::driver::{AddressDriver as _, Incident, TICK_MS};
 use host::gate::Guard;
-use host::netlink_driver::Netlink;
+use host::netlink_driver::{Netlink, Options};
 use host::packet::{ALL, Listener, Sender};
 
 use crate::driver::{driver, keep, service, take};
@@ -348,4 +350,65 @@ fn nothing_is_tickled_from_an_address_that_is_not_held() {
         let from_it = frame[12..14] == [0x08, 0x00] && frame[26..30] == [10, 9, 0, 100];
         assert!(!from_it, "{frame:02x?}");
     }
+}
+
+/// Goal: to listen costs next to nothing while nobody claims anything.
+/// Method: 10,000 looks at a quiet link with two addresses heeded; their mean.
+#[test]
+fn listening_to_a_quiet_link_costs_microseconds() {
+    let Some(wire) = Wire::lay("listening_to_a_quiet_link_costs_microseconds") else {
+        return;
+    };
+    let index = wire.at_host.index;
+    let claims = wire.host.run(move || {
+        let mut claims = Claims::default();
+        claims
+            .prepare(&BTreeSet::from([DEVICE.to_owned()]))
+            .unwrap();
+        let held = services().map(|ip| (ip, DEVICE.to_owned(), index));
+        claims.heed(BTreeSet::from(held)).unwrap();
+        claims
+    });
+    let began = boottime_us();
+    for _ in 0..10_000 {
+        assert!(claims.hear().unwrap().is_empty());
+    }
+    let mean_ns = (boottime_us() - began) / 10;
+    println!("a look at a quiet link: {mean_ns} ns");
+    assert!(mean_ns < 100_000, "{mean_ns}");
+}
+
+/// Goal: a probe before the acquire costs its patience and not much more.
+/// Method: ten acquires of each address without a probe, and with one of 30 ms; their medians.
+#[test]
+fn probe_costs_its_patience_and_not_much_more() {
+    let Some(wire) = Wire::lay("probe_costs_its_patience") else {
+        return;
+    };
+    let median = |probe: Duration| {
+        wire.host.run(move || {
+            let options = Options {
+                probe,
+                ..Options::default()
+            };
+            let mut driver = Netlink::open("patience", options).unwrap();
+            driver.manage(&services().map(service)).unwrap();
+            let mut took = Vec::new();
+            for epoch in 1..=10 {
+                for ip in services() {
+                    let began = boottime_us();
+                    driver
+                        .acquire_until(service(ip), epoch, after(5_000))
+                        .unwrap();
+                    took.push(boottime_us() - began);
+                    driver.release(ip).unwrap();
+                }
+            }
+            took.sort_unstable();
+            took[took.len() / 2]
+        })
+    };
+    let (without, with) = (median(Duration::ZERO), median(Duration::from_millis(30)));
+    println!("an acquire takes {without} µs, with a probe of 30 ms {with} µs");
+    assert!(with >= 30_000 && with < 150_000, "{with}");
 }
