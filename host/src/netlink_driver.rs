@@ -522,6 +522,7 @@ impl Netlink {
         let (mut on, leases) = self.look()?;
         let now_us = boottime_us();
         let refresh = now_us.saturating_sub(self.refreshed_us) >= REFRESH_US;
+        self.remove_twins(&mut on, incidents)?;
         let mut wanted = std::mem::take(&mut self.wanted);
         for (ip, wanted) in wanted.iter_mut().filter(|(_, wanted)| !wanted.off) {
             let index = wanted.interface.index;

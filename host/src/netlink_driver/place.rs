@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use super::{Netlink, Wanted};
 use crate::address::{OnInterface, Scope, label};
 use crate::clock::boottime_us;
+use crate::driver::Incident;
 
 impl Netlink {
     /// Puts an address on its interface, or prolongs its life where it is. `on`: the managed
@@ -38,6 +39,34 @@ impl Netlink {
         let label = label(&wanted.address.interface);
         self.addresses.add(address, scope, label.as_deref())?;
         Ok(address)
+    }
+
+    /// Removes what stands on interfaces beside a held address and is the same: on another
+    /// interface, or of another length and, unlike ours, for ever. Leaves what it removed out of `on`.
+    pub(super) fn remove_twins(
+        &self,
+        on: &mut Vec<OnInterface>,
+        incidents: &mut Vec<Incident>,
+    ) -> io::Result<()> {
+        let is_ours = |a: &OnInterface, wanted: &Wanted| a.index == wanted.interface.index;
+        let twins: Vec<OnInterface> = on
+            .iter()
+            .filter(|a| match self.wanted.get(&a.ip) {
+                Some(wanted) if !is_ours(a, wanted) => true,
+                Some(wanted) => {
+                    let mut others = on.iter().filter(|b| b.ip == a.ip && b != a);
+                    a.valid_s.is_none() && others.any(|b| is_ours(b, wanted) && b.valid_s.is_some())
+                }
+                None => false,
+            })
+            .copied()
+            .collect();
+        for twin in twins {
+            self.addresses.remove(twin)?;
+            on.retain(|address| *address != twin);
+            incidents.push(Incident::Removed { ip: twin.ip });
+        }
+        Ok(())
     }
 
     /// The length and scope that harm nobody.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use host::driver::{AddressDriver as _, ServiceAddress};
+use host::driver::{AddressDriver as _, Incident, ServiceAddress};
 use host::gate::Guard;
 use host::netlink_driver::{Netlink, Options};
 
@@ -91,6 +91,31 @@ fn service_addresses_change_nothing_else_on_the_host() {
     }
     assert_eq!(routing(&wire), before);
     assert!(primary(&wire, HOST4) && primary(&wire, HOST6));
+}
+
+/// Goal: a second entry of a held address, added by hand, goes within a tick, and ours stays.
+/// Method: the address with the subnet's length beside ours, and on another interface.
+#[test]
+fn twin_of_a_held_address_goes_and_ours_stays() {
+    let Some(wire) = Wire::lay("twin_of_a_held_address_goes") else {
+        return;
+    };
+    let mut driver = driver(&wire, "twins", Guard::Owned);
+    take(&mut driver, 1, 5_000);
+    assert_eq!(driver.tick(), []);
+    for (twin, device) in [
+        (format!("{SERVICE4}/24"), DEVICE),
+        (format!("{SERVICE6}/128"), "lo"),
+    ] {
+        wire.host
+            .shell(&format!("ip address add {twin} dev {device}"));
+        let gone = ip(twin.split('/').next().unwrap());
+        assert_eq!(driver.tick(), [Incident::Removed { ip: gone }]);
+        assert_eq!(driver.tick(), []);
+        let shown = wire.host.shell(&format!("ip address show to {gone}"));
+        assert_eq!(shown.matches(&gone.to_string()).count(), 1, "{shown}");
+        assert!(shown.contains(DEVICE), "{shown}");
+    }
 }
 
 fn lone(text: &str, prefix_len: u8) -> ServiceAddress {
