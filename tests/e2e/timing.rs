@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::array::{Array, until};
+use crate::array::{Array, name, until};
 
 /// Applies a timing file with `text` through host `number`.
 fn apply(array: &Array, number: u8, text: &str) -> crate::array::Said {
@@ -65,4 +65,47 @@ fn the_timing_of_a_running_array_changes_and_nobody_loses_a_lease() {
         assert_eq!(count(&events, kind), count(&before, kind), "{kind}");
     }
     assert!(array.is_whole(1));
+}
+
+/// Kills host `number` and gives for how long it had been silent when it was fenced, in ms; then brings it
+/// back.
+fn silent_ms(array: &mut Array, number: u8) -> u64 {
+    let asked = (1..=array.hosts).find(|host| *host != number).unwrap();
+    let newest = |events: Vec<Value>| events.last().and_then(|event| event["index"].as_u64());
+    let before = newest(array.events(asked)).unwrap();
+    array.kill(number);
+    let silent = until("the dead host is fenced", 30, || {
+        let events = array.events(asked);
+        let mut fenced = events.iter().filter(|event| {
+            event["kind"] == "hostFencing"
+                && event["host"] == name(number)
+                && event["index"].as_u64() > Some(before)
+        });
+        fenced.find_map(|event| event["phases"]["detect"].as_u64())
+    });
+    array.restart(number);
+    array.whole();
+    silent
+}
+
+/// Goal: a running array fails over by the timing that it was given last, without a restart of a daemon.
+/// Method: a follower is killed under each preset; its silence before the fence is what the event says.
+#[test]
+fn a_dead_host_is_noticed_by_the_timing_in_force() {
+    let mut array = Array::start(3);
+    // The upper bounds are for a loaded machine: what they tell apart is far greater.
+    for (preset, least, most) in [
+        ("wan", 4_000, 7_000),
+        ("fast", 60, 290),
+        ("lan", 300, 2_000),
+    ] {
+        apply(&array, 1, &format!("preset = \"{preset}\"\n")).good();
+        settled(&array, preset);
+        let (follower, _) = array.follower_and_leader();
+        let silent = silent_ms(&mut array, follower);
+        assert!(
+            (least..most).contains(&silent),
+            "{preset}: fenced after {silent} ms of silence"
+        );
+    }
 }

@@ -644,6 +644,12 @@ fn keep_timing(daemon: &Daemon, kept: &mut Option<StateTiming>) {
     if state.array.is_none() || *kept == Some(state.timing) {
         return;
     }
+    daemon.raft.retime(&RaftTiming {
+        heartbeat_ms: u64::from(state.timing.raft_heartbeat_ms),
+        election_min_ms: u64::from(state.timing.election_min_ms),
+        election_max_ms: u64::from(state.timing.election_max_ms),
+    });
+    daemon.peers.retime(Timing::of(&state.timing));
     if let Err(error) = note_raft_timing(&daemon.config.data_dir, &state.timing) {
         tracing::warn!(%error, "Raft's timing cannot be noted for the next start");
     }

@@ -36,7 +36,7 @@ use openraft::{ChangeMembers, ReadPolicy};
 use statemachine::{Applied, Entry, State, codec};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Sleep;
+use tokio::time::{Interval, MissedTickBehavior, Sleep};
 
 pub use config::{Compaction, RaftTiming};
 pub use error::{ChangeError, OpenError, ProposeError, ReadError};
@@ -118,24 +118,38 @@ pub struct Raft {
     timing: RaftTiming,
     follower: Arc<JoinHandle<()>>,
     beating: Arc<JoinHandle<()>>,
+    pace: Arc<watch::Sender<Duration>>,
 }
 
 /// While this host leads, sends a heartbeat to every follower, `every` so often. A leader stands for no election, so
 /// openraft's tick has nothing to do meanwhile, and would only wake the thread.
-async fn beat(core: Core, mut view: watch::Receiver<RaftView>, every: Duration) {
-    let mut due = tokio::time::interval(every);
-    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn beat(
+    core: Core,
+    mut view: watch::Receiver<RaftView>,
+    mut every: watch::Receiver<Duration>,
+) {
     while view.wait_for(|view| view.am_leader).await.is_ok() {
         core.runtime_config().tick(false);
-        due.reset_immediately();
+        let mut due = metronome(*every.borrow_and_update());
         while view.borrow().am_leader {
-            due.tick().await;
-            if core.trigger().heartbeat().await.is_err() {
-                return;
+            tokio::select! {
+                _ = due.tick() => {
+                    if core.trigger().heartbeat().await.is_err() {
+                        return;
+                    }
+                }
+                Ok(()) = every.changed() => due = metronome(*every.borrow_and_update()),
             }
         }
         core.runtime_config().tick(true);
     }
+}
+
+/// Due now, and then so often.
+fn metronome(every: Duration) -> Interval {
+    let mut due = tokio::time::interval(every);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    due
 }
 
 impl Raft {
@@ -172,7 +186,8 @@ impl Raft {
             return Err(error);
         }
         let (view, follower) = view::follow(core.metrics());
-        let every = Duration::from_millis(options.timing.heartbeat_ms);
+        let pace = Duration::from_millis(options.timing.heartbeat_ms);
+        let (pace, every) = watch::channel(pace);
         let beating = tokio::spawn(beat(core.clone(), view.clone(), every));
         let raft = Self {
             core,
@@ -184,9 +199,20 @@ impl Raft {
             timing: options.timing,
             follower: Arc::new(follower),
             beating: Arc::new(beating),
+            pace: Arc::new(pace),
         };
         raft.stand_alone().await;
         Ok(raft)
+    }
+
+    /// Follows a change of the timing as far as a running Raft can: a faster heartbeat is taken at once, since
+    /// followers that have restarted wait less. A slower one, and the election time-outs (openraft's are
+    /// fixed when it starts), come with the next start.
+    pub fn retime(&self, timing: &RaftTiming) {
+        let fastest = timing.heartbeat_ms.min(self.timing.heartbeat_ms).max(1);
+        let pace = Duration::from_millis(fastest);
+        self.pace
+            .send_if_modified(|current| std::mem::replace(current, pace) != pace);
     }
 
     /// A sole voter need not wait for a leader that can't exist.

@@ -42,7 +42,7 @@ pub(super) struct Context {
     pub(super) me: HostId,
     pub(super) boot: Boot,
     pub(super) sessions: Arc<Sessions>,
-    pub(super) timing: Timing,
+    pub(super) timing: ArcSwap<Timing>,
 }
 
 /// How to reach one host.
@@ -242,7 +242,7 @@ impl Keeper {
     async fn keep(mut self) {
         let urgent = self.name == LaneName::Urgent;
         let seed = (self.context.me.0 << 32) ^ (self.route.host.0 << 2) ^ self.name as u64;
-        let mut backoff = Backoff::new(seed, self.context.timing.backoff_max);
+        let mut backoff = Backoff::new(seed, self.context.timing.load().backoff_max);
         let mut addresses = self.route.addresses.subscribe();
         let mut at_once = urgent;
         loop {
@@ -331,7 +331,7 @@ impl Keeper {
     }
 
     async fn establish(&self) -> Result<(Connection, SocketAddr), String> {
-        let timing = &self.context.timing;
+        let timing = **self.context.timing.load();
         let target = Target {
             config: self.context.config.load_full(),
             name: self.context.name.clone(),
@@ -375,8 +375,7 @@ impl Keeper {
         address: SocketAddr,
         addresses: &mut watch::Receiver<Vec<SocketAddr>>,
     ) -> End {
-        let timing = &self.context.timing;
-        let mut tick = tokio::time::interval(timing.ping_every);
+        let mut tick = tokio::time::interval(self.context.timing.load().ping_every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.tick().await;
         let (mut lived, mut idle, mut used) = (false, 0, connection.used());
@@ -401,7 +400,8 @@ impl Keeper {
             };
             if ping {
                 let answer = connection.exchange(Kind::Ping, Vec::new());
-                match tokio::time::timeout(timing.ping_deadline, answer).await {
+                let deadline = self.context.timing.load().ping_deadline;
+                match tokio::time::timeout(deadline, answer).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(_)) => return End::Died(connection.ended().await, lived),
                     Err(_) => return End::Died("it does not answer a ping".to_owned(), lived),

@@ -23,8 +23,8 @@ use crate::pki::ArrayIdentity;
 /// An append up to this size, bytes, may use the urgent lane while the log's is being made.
 const SMALL_APPEND: usize = 64 * 1024;
 
-/// Times of the pool. The default fits `lan`; a wide area wants a longer `ping_deadline`.
-#[derive(Clone, Copy, Debug)]
+/// Times of the pool. The default fits `lan` and what is faster; see [`Timing::of`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// How often the urgent connection is pinged.
     pub ping_every: Duration,
@@ -46,6 +46,25 @@ impl Default for Timing {
             stagger: Duration::from_millis(30),
             attempt: Duration::from_secs(1),
             backoff_max: Duration::from_millis(200),
+        }
+    }
+}
+
+impl Timing {
+    /// What goes with the array's timing. Nobody waits less than the default: a faster failure detector
+    /// does not make a handshake cheaper. Where silence is borne for longer, so it is here: a connection is
+    /// not given up before its host would be, and the way is long.
+    #[must_use]
+    pub fn of(timing: &statemachine::Timing) -> Self {
+        let usual = Self::default();
+        let patience = Duration::from_millis(u64::from(timing.suspect_ms));
+        Self {
+            ping_deadline: usual.ping_deadline.max(patience),
+            stagger: usual
+                .stagger
+                .max(Duration::from_millis(u64::from(timing.heartbeat_ms) / 10)),
+            attempt: usual.attempt.max(patience),
+            ..usual
         }
     }
 }
@@ -102,7 +121,7 @@ impl Peers {
             me: identity.host(),
             boot,
             sessions,
-            timing,
+            timing: ArcSwap::from_pointee(timing),
         };
         Ok(Arc::new(Self {
             context: Arc::new(context),
@@ -168,6 +187,11 @@ impl Peers {
         if let Ok(peer) = self.peer(host) {
             peer.lane(LaneName::Log).want();
         }
+    }
+
+    /// Takes other times for every attempt and ping from now on.
+    pub fn retime(&self, timing: Timing) {
+        self.context.timing.store(Arc::new(timing));
     }
 
     /// Uses a renewed certificate for the connections made from now on.
@@ -237,5 +261,23 @@ impl Peers {
                 LaneError::Ended(reason) => TransportError::Closed { host, reason },
                 LaneError::Refused(error) => TransportError::Refused { host, error },
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: nobody is hung up on sooner than the array would suspect him, and never sooner than usual.
+    #[test]
+    fn a_connection_is_borne_with_as_long_as_its_host() {
+        let usual = Timing::default();
+        for timing in [statemachine::Timing::FAST, statemachine::Timing::LAN] {
+            assert_eq!(Timing::of(&timing), usual);
+        }
+        let wide = Timing::of(&statemachine::Timing::WAN);
+        assert_eq!(wide.ping_deadline, Duration::from_secs(4));
+        assert_eq!(wide.attempt, Duration::from_secs(4));
+        assert_eq!(wide.stagger, Duration::from_millis(100));
     }
 }
