@@ -1,19 +1,36 @@
 //! Serves the zone of peers.md (16 addresses, 16 names) until it is ended: for `dnsperf`.
 //!
-//! `cargo run --release -p dns --example serve -- 127.0.0.1:5300`
-#![allow(clippy::print_stdout)]
+//! `cargo run --release -p dns --example serve -- 127.0.0.1:5300 [ANSWERS_PER_SECOND]`
+#![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use dns::{DnsServer, ZoneInput, Zones};
+use dns::{DnsServer, RateLimit, Settings, ZoneInput, Zones};
+
+fn wall_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_micros() as u64
+}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let listen: SocketAddr = match std::env::args().nth(1) {
+    let mut arguments = std::env::args().skip(1);
+    let listen: SocketAddr = match arguments.next() {
         Some(address) => address.parse()?,
         None => SocketAddr::from(([127, 0, 0, 1], 5_300)),
     };
+    let mut settings = Settings::new(*b"no secret at all", wall_us);
+    if let Some(rate) = arguments.next() {
+        let rate = rate.parse()?;
+        settings.rate = Some(RateLimit {
+            answers: rate,
+            negative: rate,
+            errors: rate,
+            ..RateLimit::default()
+        });
+    }
     let zones = Zones::project(vec![ZoneInput {
         name: "web.example.".into(),
         ttl_s: 5,
@@ -23,14 +40,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .collect(),
         nameservers: vec![("h1".into(), vec![listen.ip()])],
     }]);
-    let runtime = tokio::runtime::Runtime::new()?;
-    let server = DnsServer::bind(
-        &[listen],
-        Arc::new(ArcSwap::from_pointee(zones)),
-        runtime.handle(),
-    )?;
+    let server = DnsServer::bind(&[listen], Arc::new(ArcSwap::from_pointee(zones)), settings)?;
     server.set_ready(true);
     println!("serving web.example. on {:?}", server.addresses());
-    runtime.block_on(std::future::pending::<()>());
-    Ok(())
+    loop {
+        std::thread::park();
+    }
 }

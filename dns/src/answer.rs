@@ -18,7 +18,8 @@ use crate::zones::Zones;
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Which set a question of type ANY gets, first that exists. One set, not all: RFC 8482, 4.1.
-const ANY_PREFERENCE: [RecordType; 3] = [RecordType::A, RecordType::AAAA, RecordType::SOA];
+pub(crate) const ANY_PREFERENCE: [RecordType; 3] =
+    [RecordType::A, RecordType::AAAA, RecordType::SOA];
 
 /// One question.
 #[derive(Clone, Copy, Debug)]
@@ -38,14 +39,27 @@ pub struct Query<'q> {
 pub struct Answer<'z> {
     /// The response code.
     pub rcode: ResponseCode,
-    /// Whether the answer is from a zone of ours (the AA bit).
-    pub authoritative: bool,
+    /// The zone that says so; `None`: it is none of ours, and the AA bit stays off.
+    pub zone: Option<&'z Zone>,
     /// The set asked for.
     pub answers: Option<Rotated<'z>>,
     /// The SOA of a negative answer.
     pub authority: Option<&'z RrSet>,
     /// Sets that save the client a question.
     pub additional: &'z [RrSet],
+}
+
+impl Answer<'_> {
+    /// A response code and nothing else.
+    pub(crate) fn only(rcode: ResponseCode) -> Answer<'static> {
+        Answer {
+            rcode,
+            zone: None,
+            answers: None,
+            authority: None,
+            additional: &[],
+        }
+    }
 }
 
 /// A set that is read from `start` on and around.
@@ -108,7 +122,7 @@ fn positive<'z>(zone: &'z Zone, set: &'z RrSet, turn: u64) -> Answer<'z> {
     };
     Answer {
         rcode: ResponseCode::NoError,
-        authoritative: true,
+        zone: Some(zone),
         answers: Some(Rotated { set, start }),
         authority: None,
         additional: match set.rtype {
@@ -121,7 +135,7 @@ fn positive<'z>(zone: &'z Zone, set: &'z RrSet, turn: u64) -> Answer<'z> {
 fn negative(zone: &Zone, rcode: ResponseCode) -> Answer<'_> {
     Answer {
         rcode,
-        authoritative: true,
+        zone: Some(zone),
         answers: None,
         authority: Some(zone.soa()),
         additional: &[],
@@ -129,13 +143,7 @@ fn negative(zone: &Zone, rcode: ResponseCode) -> Answer<'_> {
 }
 
 fn refused() -> Answer<'static> {
-    Answer {
-        rcode: ResponseCode::Refused,
-        authoritative: false,
-        answers: None,
-        authority: None,
-        additional: &[],
-    }
+    Answer::only(ResponseCode::Refused)
 }
 
 #[cfg(test)]

@@ -11,9 +11,15 @@
 //! no delegation, wildcard or alias: a group's zone has none.
 
 pub mod answer;
+mod compiled;
+mod compose;
+pub mod cookie;
 mod draft;
+pub mod hot;
+pub mod limit;
 pub mod name;
 pub mod projection;
+mod question;
 pub mod server;
 pub mod wire;
 pub mod zone;
@@ -22,7 +28,8 @@ pub mod zones;
 pub use hickory_proto::rr::Record;
 
 pub use answer::{Answer, Query, answer};
-pub use server::{BindError, Counters, DnsServer};
+pub use limit::RateLimit;
+pub use server::{BindError, Counters, DnsServer, Settings};
 pub use wire::{Handled, Transport, respond};
 pub use zone::{Zone, ZoneError, ZoneInput};
 pub use zones::Zones;

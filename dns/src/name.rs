@@ -49,6 +49,24 @@ impl NameKey {
         Some(key)
     }
 
+    /// The key of a lower-cased wire name; `None` if it is none.
+    pub(crate) fn from_wire(wire: &[u8]) -> Option<NameKey> {
+        let mut key = NameKey {
+            wire: [0; MAX_NAME],
+            len: u8::try_from(wire.len()).ok()?,
+            starts: [0; MAX_LABELS],
+            labels: 0,
+        };
+        key.wire.get_mut(..wire.len())?.copy_from_slice(wire);
+        let mut at = 0;
+        while *wire.get(at)? != 0 {
+            *key.starts.get_mut(usize::from(key.labels))? = u8::try_from(at).ok()?;
+            key.labels += 1;
+            at += 1 + usize::from(*wire.get(at)?);
+        }
+        Some(key)
+    }
+
     /// The whole name in wire form.
     pub fn wire(&self) -> &[u8] {
         &self.wire[..usize::from(self.len)]

@@ -1,32 +1,31 @@
 //! One message in, at most one message out. Pure and total, for UDP and TCP alike.
 //!
-//! hickory parses the whole message and encodes the answer; what it must not decide is decided
-//! here: sizes (it echoes the client's EDNS size), truncation (it cuts a set in two), what is
-//! refused, and the question's case. `MessageResponse` of hickory-server is not used to encode:
-//! it never compresses against the question, so its answers are larger than need be.
+//! hickory parses the whole message; what it must not decide is decided here: sizes (it echoes
+//! the client's EDNS size), truncation (it cuts a set in two), what is refused, cookies.
+//! The question comes back as the bytes that it was, records are written by `compose`, which
+//! [`crate::hot`] uses as well: usual queries over UDP never come here.
 //!
 //! Never answered: what is shorter than a header, and any response (two servers could
 //! otherwise answer each other for ever).
 //!
-//! Limits: no cookies, padding or rate limiting yet; EDNS options are read and ignored.
+//! Limits: no padding, NSID or client subnet: EDNS options but the cookie are ignored.
 
 use std::net::SocketAddr;
 
-use hickory_proto::ProtoError;
-use hickory_proto::op::{
-    Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode, emit_message_parts,
-};
-use hickory_proto::rr::{Name, Record, RecordType};
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
+use hickory_proto::op::{Header, HeaderCounts, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
 
 use crate::answer::{Answer, Query, answer};
+use crate::compiled::owner_of;
+use crate::compose::{Composer, Opt, Owner, QUESTION_AT, Unwritable};
+use crate::cookie::{Checked, Jar};
 use crate::name::NameKey;
+use crate::zone::{RrSet, Zone};
 use crate::zones::Zones;
-
-/// Length of a message header. RFC 1035, 4.1.1.
-const HEADER_LEN: usize = 12;
 
 /// Largest UDP answer without EDNS. RFC 1035, 4.2.1.
 pub const PLAIN_UDP_LIMIT: u16 = 512;
@@ -49,6 +48,8 @@ pub enum Transport {
 pub enum Handled {
     /// There is nothing to send.
     Dropped,
+    /// There would be, but the client hears too much of it.
+    Limited,
     /// The answer is in the buffer.
     Answered {
         /// Its response code.
@@ -57,6 +58,8 @@ pub enum Handled {
         rtype: Option<RecordType>,
         /// It did not fit, and says so.
         truncated: bool,
+        /// The client has shown by a cookie that it receives at its address.
+        vouched: bool,
     },
 }
 
@@ -71,6 +74,10 @@ pub struct Incoming<'m> {
     pub source: SocketAddr,
     /// Number of the answer, for the rotation.
     pub turn: u64,
+    /// Makes and checks cookies; without it they are not spoken.
+    pub jar: Option<&'m Jar>,
+    /// The client hears too much: leave out what makes the answer large.
+    pub cut: bool,
 }
 
 /// Writes the answer to `incoming` into `out`, which is emptied first.
@@ -86,23 +93,28 @@ pub fn respond(zones: Option<&Zones>, incoming: Incoming<'_>, out: &mut Vec<u8>)
         return Handled::Dropped;
     }
     if header.metadata.op_code != OpCode::Query {
-        return bare(&header.metadata, ResponseCode::NotImp, out);
+        return bare(incoming.message, ResponseCode::NotImp, out);
     }
-    // A compressed question would be echoed with a pointer into a header that has changed.
-    if header.counts.queries != 1 || !question_is_plain(incoming.message) {
-        return bare(&header.metadata, ResponseCode::FormErr, out);
-    }
+    let is_plain = match header.counts.queries {
+        // A question for our cookie alone. RFC 7873, 5.4.
+        0 => incoming.jar.is_some(),
+        // A compressed question would be echoed with a pointer into a header that has changed.
+        1 => question_end(incoming.message).is_some(),
+        _ => false,
+    };
     let protocol = match incoming.transport {
         Transport::Udp => Protocol::Udp,
         Transport::Tcp => Protocol::Tcp,
     };
-    let parsed = Request::from_bytes(incoming.message.to_vec(), incoming.source, protocol);
-    match parsed {
-        Ok(request) if has_query_shape(&request, &header.counts) => {
-            reply(zones, &request, &incoming, out)
-        }
-        _ => bare(&header.metadata, ResponseCode::FormErr, out),
+    if is_plain
+        && let Ok(request) =
+            Request::from_bytes(incoming.message.to_vec(), incoming.source, protocol)
+        && has_query_shape(&request, &header.counts)
+        && let Some(handled) = reply(zones, &request, &incoming, out)
+    {
+        return handled;
     }
+    bare(incoming.message, ResponseCode::FormErr, out)
 }
 
 /// A query brings no records but EDNS and signatures; IXFR alone brings its SOA.
@@ -115,194 +127,237 @@ fn has_query_shape(request: &Request, counts: &HeaderCounts) -> bool {
     counts.answers == 0 && (counts.authorities == 0 || is_ixfr)
 }
 
-fn question_is_plain(message: &[u8]) -> bool {
-    let mut at = HEADER_LEN;
+/// Where the question ends, if its name is not compressed.
+fn question_end(message: &[u8]) -> Option<usize> {
+    let mut at = QUESTION_AT;
     loop {
-        match message.get(at) {
-            Some(0) => return true,
-            Some(length @ 1..=63) => at += 1 + usize::from(*length),
-            _ => return false,
+        match message.get(at)? {
+            0 => break,
+            length @ 1..=63 => at += 1 + usize::from(*length),
+            _ => return None,
         }
     }
+    let end = at + 5;
+    (end <= message.len()).then_some(end)
 }
 
+/// The answer to a well-formed query; `None`: it was not.
 fn reply(
     zones: Option<&Zones>,
     request: &Request,
     incoming: &Incoming<'_>,
     out: &mut Vec<u8>,
-) -> Handled {
-    let Some(query) = request.queries.queries().first() else {
-        return bare(&request.metadata, ResponseCode::FormErr, out);
+) -> Option<Handled> {
+    let cookie = cookie_of(request, incoming)?;
+    let query = request
+        .queries
+        .queries()
+        .first()
+        .map(|query| query.original());
+    let mut said = match query {
+        _ if request.version() > 0 => Answer::only(ResponseCode::BADVERS),
+        None if cookie.is_none() => return None,
+        None => Answer::only(ResponseCode::NoError),
+        Some(query) => {
+            let name = NameKey::of(query.name())?;
+            let query = Query {
+                name: &name,
+                rtype: query.query_type(),
+                class: query.query_class(),
+                turn: incoming.turn,
+            };
+            match zones {
+                Some(zones) => answer(zones, &query),
+                None => Answer::only(ResponseCode::ServFail),
+            }
+        }
     };
-    let question = query.original();
-    let Some(name) = NameKey::of(question.name()) else {
-        return bare(&request.metadata, ResponseCode::FormErr, out);
-    };
-    let edns = request.edns.as_ref().map(our_edns);
-    let said = if request.version() > 0 {
-        only(ResponseCode::BADVERS)
-    } else if let Some(zones) = zones {
-        let query = Query {
-            name: &name,
-            rtype: question.query_type(),
-            class: question.query_class(),
-            turn: incoming.turn,
-        };
-        answer(zones, &query)
-    } else {
-        only(ResponseCode::ServFail)
-    };
+    let vouched = cookie.is_some_and(|cookie| cookie.vouched);
+    // An error has nothing that could be left out.
+    let mut cut = incoming.cut && said.zone.is_some();
+    if cut && cookie.is_some() {
+        // Asks for a cookie in place of TCP: the client has shown that it knows them.
+        said = Answer::only(ResponseCode::BADCOOKIE);
+        cut = false;
+    }
+    let opt = request.edns.as_ref().map(|edns| Opt {
+        rcode_high: (u16::from(said.rcode) >> 4) as u8,
+        dnssec_ok: edns.flags().dnssec_ok,
+        cookie: cookie.map(|cookie| cookie.reply),
+    });
     let limit = match incoming.transport {
         Transport::Tcp => u16::MAX,
-        Transport::Udp if edns.is_none() => PLAIN_UDP_LIMIT,
+        Transport::Udp if opt.is_none() => PLAIN_UDP_LIMIT,
         Transport::Udp => request.max_payload().clamp(PLAIN_UDP_LIMIT, EDNS_UDP_LIMIT),
     };
     let build = Build {
-        request,
-        question: question.name(),
-        edns: edns.as_ref(),
-        limit,
+        message: incoming.message,
+        question: query.map(|query| query.name()),
+        opt,
+        limit: limit.into(),
     };
-    match build.largest_that_fits(&said, out) {
-        Ok(truncated) => Handled::Answered {
-            rcode: said.rcode,
-            rtype: Some(question.query_type()),
-            truncated,
-        },
-        Err(_) => bare(&request.metadata, ResponseCode::ServFail, out),
-    }
-}
-
-/// EDNS of the answer. The DO bit is copied (RFC 3225), all else is ours.
-fn our_edns(theirs: &Edns) -> Edns {
-    let mut edns = Edns::new();
-    edns.set_max_payload(EDNS_UDP_LIMIT)
-        .set_dnssec_ok(theirs.flags().dnssec_ok);
-    edns
-}
-
-fn only(rcode: ResponseCode) -> Answer<'static> {
-    Answer {
+    let handled = |rcode, truncated| Handled::Answered {
         rcode,
-        authoritative: false,
-        answers: None,
-        authority: None,
-        additional: &[],
+        rtype: query.map(|query| query.query_type()),
+        truncated,
+        vouched,
+    };
+    match build.largest_that_fits(&said, cut, out) {
+        Ok(truncated) => Some(handled(said.rcode, truncated)),
+        Err(Unwritable) => Some(bare(incoming.message, ResponseCode::ServFail, out)),
     }
+}
+
+/// What the query's cookie is worth: none for a client that sent none, or where none are spoken.
+/// The outer `None`: it is malformed.
+fn cookie_of(request: &Request, incoming: &Incoming<'_>) -> Option<Option<Checked>> {
+    let option = request
+        .edns
+        .as_ref()
+        .filter(|edns| edns.version() == 0)
+        .and_then(|edns| edns.option(EdnsCode::Cookie));
+    let (Some(jar), Some(option)) = (incoming.jar, option) else {
+        return Some(None);
+    };
+    let content: &[u8] = match option {
+        EdnsOption::Unknown(_, content) => content,
+        _ => &[],
+    };
+    jar.check(content, incoming.source.ip()).map(Some)
 }
 
 /// A header and nothing else: what is said when the message could not be understood.
-fn bare(metadata: &Metadata, rcode: ResponseCode, out: &mut Vec<u8>) -> Handled {
+fn bare(message: &[u8], rcode: ResponseCode, out: &mut Vec<u8>) -> Handled {
     out.clear();
-    let mut metadata = Metadata::response_from_request(metadata);
-    metadata.response_code = rcode;
-    let header = Header {
-        metadata,
-        counts: HeaderCounts::default(),
+    let Some(theirs) = message.first_chunk() else {
+        return Handled::Dropped;
     };
-    match header.emit(&mut BinEncoder::new(out)) {
-        Ok(()) => Handled::Answered {
-            rcode,
-            rtype: None,
-            truncated: false,
-        },
-        Err(_) => Handled::Dropped,
+    out.extend_from_slice(&header(theirs, rcode, false, false, [0; 4]));
+    Handled::Answered {
+        rcode,
+        rtype: None,
+        truncated: false,
+        vouched: false,
     }
+}
+
+/// Ours for theirs: the id, the operation, RD and CD come back, all else is ours.
+fn header(
+    theirs: &[u8; QUESTION_AT],
+    rcode: ResponseCode,
+    authoritative: bool,
+    truncated: bool,
+    counts: [u16; 4],
+) -> [u8; QUESTION_AT] {
+    let mut ours = [0; QUESTION_AT];
+    ours[..2].copy_from_slice(&theirs[..2]);
+    ours[2] = 0x80 | theirs[2] & 0x79 | u8::from(authoritative) << 2 | u8::from(truncated) << 1;
+    ours[3] = theirs[3] & 0x10 | u16::from(rcode) as u8 & 0x0F;
+    for (room, count) in ours[4..].chunks_exact_mut(2).zip(counts) {
+        room.copy_from_slice(&count.to_be_bytes());
+    }
+    ours
 }
 
 /// Turns an [`Answer`] into bytes.
 struct Build<'b> {
-    request: &'b Request,
-    question: &'b Name,
-    edns: Option<&'b Edns>,
-    limit: u16,
+    message: &'b [u8],
+    question: Option<&'b Name>,
+    opt: Option<Opt>,
+    limit: usize,
 }
 
 impl Build<'_> {
     /// All of the answer; else without the additional records, which nobody asked for; else
     /// the question alone with TC. Never part of a set. Returns whether TC is set.
-    fn largest_that_fits(&self, said: &Answer<'_>, out: &mut Vec<u8>) -> Result<bool, ProtoError> {
-        let answers: Vec<Record> = match said.answers {
-            Some(rotated) => self.owned(rotated.records()),
-            None => Vec::new(),
-        };
-        let authorities = match said.authority {
-            Some(set) => self.owned(set.records.iter()),
-            None => Vec::new(),
-        };
-        let additional: Vec<Record> = said
-            .additional
-            .iter()
-            .flat_map(|set| self.owned(set.records.iter()))
-            .collect();
-        if self.fits(said, [&answers, &authorities, &additional], out)? {
+    fn largest_that_fits(
+        &self,
+        said: &Answer<'_>,
+        cut: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Unwritable> {
+        if !cut && self.fits(said, said.additional, out)? {
             return Ok(false);
         }
-        if !additional.is_empty() && self.fits(said, [&answers, &authorities, &[]], out)? {
+        if !cut && !said.additional.is_empty() && self.fits(said, &[], out)? {
             return Ok(false);
         }
-        self.emit(said, true, [&[], &[], &[]], out)?;
+        let nothing = Answer {
+            zone: said.zone,
+            ..Answer::only(said.rcode)
+        };
+        self.emit(&nothing, &[], true, out)?;
         Ok(true)
     }
 
     fn fits(
         &self,
         said: &Answer<'_>,
-        sections: [&[Record]; 3],
+        additional: &[RrSet],
         out: &mut Vec<u8>,
-    ) -> Result<bool, ProtoError> {
-        Ok(!self.emit(said, false, sections, out)?)
+    ) -> Result<bool, Unwritable> {
+        self.emit(said, additional, false, out)?;
+        Ok(out.len() <= self.limit)
     }
 
-    /// Encodes; returns whether TC ended up set.
     fn emit(
         &self,
         said: &Answer<'_>,
-        truncation: bool,
-        [answers, authorities, additional]: [&[Record]; 3],
+        additional: &[RrSet],
+        truncated: bool,
         out: &mut Vec<u8>,
-    ) -> Result<bool, ProtoError> {
+    ) -> Result<(), Unwritable> {
         out.clear();
-        let mut metadata = Metadata::response_from_request(&self.request.metadata);
-        metadata.response_code = said.rcode;
-        metadata.authoritative = said.authoritative;
-        metadata.truncation = truncation;
-        let mut encoder = BinEncoder::new(out);
-        encoder.set_max_size(self.limit);
-        let queries = self.request.queries.queries();
-        let header = emit_message_parts(
-            &metadata,
-            &mut queries.iter().map(|query| query.original()),
-            &mut answers.iter(),
-            &mut authorities.iter(),
-            &mut additional.iter(),
-            self.edns,
-            None,
-            &mut encoder,
-        )?;
-        Ok(header.metadata.truncation)
+        let theirs = self.message.first_chunk().ok_or(Unwritable)?;
+        out.extend_from_slice(theirs);
+        let mut counts = [0; 4];
+        if let Some(question) = self.question {
+            let end = question_end(self.message).ok_or(Unwritable)?;
+            let bytes = self.message.get(QUESTION_AT..end).ok_or(Unwritable)?;
+            out.extend_from_slice(bytes);
+            counts[0] = 1;
+            if let Some(zone) = said.zone {
+                let sections = sections(zone, question, said, additional, out)?;
+                counts[1..].copy_from_slice(&sections);
+            }
+        }
+        if let Some(opt) = &self.opt {
+            out.extend_from_slice(
+                opt.bytes(EDNS_UDP_LIMIT)
+                    .get(..opt.len())
+                    .ok_or(Unwritable)?,
+            );
+            counts[3] += 1;
+        }
+        let ours = header(theirs, said.rcode, said.zone.is_some(), truncated, counts);
+        out.get_mut(..QUESTION_AT)
+            .ok_or(Unwritable)?
+            .copy_from_slice(&ours);
+        Ok(())
     }
+}
 
-    /// Copies of one set's records, whose owner takes the question's spelling where the question
-    /// ends in it: the case that was asked for is kept, and the owner shrinks to a pointer.
-    fn owned<'r>(&self, mut records: impl Iterator<Item = &'r Record>) -> Vec<Record> {
-        let Some(first) = records.next() else {
-            return Vec::new();
-        };
-        // Once for the set: cutting a name is the dearest step of an answer.
-        let owner = if first.name.zone_of(self.question) {
-            self.question.trim_to(usize::from(first.name.num_labels()))
-        } else {
-            first.name.clone()
-        };
-        std::iter::once(first)
-            .chain(records)
-            .map(|record| {
-                let mut copy = Record::from_rdata(owner.clone(), record.ttl, record.data.clone());
-                copy.dns_class = record.dns_class;
-                copy
-            })
-            .collect()
+/// Writes the three sections of records; returns how many are in each.
+fn sections(
+    zone: &Zone,
+    question: &Name,
+    said: &Answer<'_>,
+    additional: &[RrSet],
+    out: &mut Vec<u8>,
+) -> Result<[u16; 3], Unwritable> {
+    let above = NameKey::of(question).ok_or(Unwritable)?.wire().len();
+    let apex = NameKey::of(zone.apex()).ok_or(Unwritable)?.wire().len();
+    let apex_at = QUESTION_AT + above.checked_sub(apex).ok_or(Unwritable)?;
+    let mut composer = Composer::new(out, 0, zone.apex(), apex_at)?;
+    let mut counts = [0_u16; 3];
+    if let Some(rotated) = said.answers {
+        counts[0] = composer.records(Owner::Question, rotated.records())?;
     }
+    if let Some(set) = said.authority {
+        counts[1] = composer.records(Owner::Apex, set.records.iter())?;
+    }
+    for set in additional {
+        counts[2] += composer.records(owner_of(&set.records), set.records.iter())?;
+    }
+    Ok(counts)
 }

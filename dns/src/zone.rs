@@ -167,6 +167,11 @@ impl Zone {
         self.nodes.get(wire)
     }
 
+    /// All names, in no order: lower-cased wire form and what is there.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&[u8], &Node)> {
+        self.nodes.iter().map(|(wire, node)| (&**wire, node))
+    }
+
     /// Hosts that have no name in the zone because theirs is reserved or not a legal label.
     pub fn left_out(&self) -> &[String] {
         &self.left_out

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 
+use crate::compiled::Compiled;
 use crate::name::NameKey;
 use crate::zone::{Zone, ZoneError, ZoneInput};
 
@@ -20,6 +21,7 @@ pub struct Zones {
     depths: Vec<usize>,
     refused: Vec<ZoneError>,
     inputs: Vec<ZoneInput>,
+    compiled: Option<Compiled>,
 }
 
 impl Zones {
@@ -32,6 +34,7 @@ impl Zones {
             }
         }
         zones.inputs = inputs;
+        zones.compiled = Compiled::of(&zones);
         zones
     }
 
@@ -60,6 +63,16 @@ impl Zones {
             .iter()
             .filter_map(|labels| name.suffix(*labels))
             .find_map(|apex| self.by_apex.get(apex))
+    }
+
+    /// The same zones in wire form; `None`: they have something that can't be written there.
+    pub(crate) fn compiled(&self) -> Option<&Compiled> {
+        self.compiled.as_ref()
+    }
+
+    /// Distinct label counts of the apexes, longest first.
+    pub(crate) fn depths(&self) -> &[usize] {
+        &self.depths
     }
 
     /// The zones, by name.

@@ -8,17 +8,16 @@ use std::process::Command;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use common::zones;
+use common::{settings, zones};
 use dns::DnsServer;
 
 /// Goal: a person with `dig` sees what they expect.
 /// Method: real dig, where it is installed: UDP, TCP, NXDOMAIN, ANY, AXFR.
 #[test]
 fn dig_reads_our_answers() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
     let shared = Arc::new(ArcSwap::from_pointee(zones()));
     let listen = ["127.0.0.1:0".parse().unwrap()];
-    let server = DnsServer::bind(&listen, shared, runtime.handle()).unwrap();
+    let server = DnsServer::bind(&listen, shared, settings()).unwrap();
     server.set_ready(true);
     let address = server.addresses()[0];
     let dig = |arguments: &[&str]| {

@@ -125,6 +125,8 @@ proptest! {
                         transport: Transport::Tcp,
                         source: source(),
                         turn,
+                        jar: None,
+                        cut: false,
                     };
                     respond(Some(zones), incoming, &mut out);
                     out
@@ -178,6 +180,8 @@ fn rotation_is_even_for_a_client_that_asks_for_both_families() {
             transport: Transport::Udp,
             source: source(),
             turn,
+            jar: None,
+            cut: false,
         };
         respond(Some(&zones), incoming, &mut out);
         let message = Message::from_vec(&out).unwrap();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use common::{ask, opt, words, zones};
-use dns::{DnsServer, ZoneInput, Zones};
+use common::{ask, opt, settings, words, zones};
+use dns::{DnsServer, RateLimit, Settings, ZoneInput, Zones};
 
 /// Longest wait for an answer on loopback; a test that meets it fails.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,15 +19,19 @@ fn loopback() -> Vec<SocketAddr> {
     vec!["127.0.0.1:0".parse().unwrap()]
 }
 
-fn started(zones: Arc<ArcSwap<Zones>>) -> (tokio::runtime::Runtime, DnsServer) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let server = DnsServer::bind(&loopback(), zones, runtime.handle()).unwrap();
+fn started(zones: Arc<ArcSwap<Zones>>) -> DnsServer {
+    started_with(zones, settings())
+}
+
+fn started_with(zones: Arc<ArcSwap<Zones>>, settings: Settings) -> DnsServer {
+    let server = DnsServer::bind(&loopback(), zones, settings).unwrap();
     server.set_ready(true);
-    (runtime, server)
+    server
+}
+
+fn ended(server: DnsServer) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(server.shutdown());
 }
 
 fn client(server: SocketAddr) -> UdpSocket {
@@ -68,7 +72,7 @@ fn read_frame(stream: &mut TcpStream) -> String {
 /// Method: one question each way, a big set, two queries in one TCP segment.
 #[test]
 fn udp_and_tcp_answer() {
-    let (_runtime, server) = started(Arc::new(ArcSwap::from_pointee(zones())));
+    let server = started(Arc::new(ArcSwap::from_pointee(zones())));
     let address = server.addresses()[0];
     let host = ask("h2.web.example.", 1).bytes();
     let found = "NoError aa an[A 10.77.0.102]";
@@ -93,7 +97,7 @@ fn udp_and_tcp_answer() {
 #[test]
 fn gate_and_swap_take_effect_at_the_next_query() {
     let shared = Arc::new(ArcSwap::from_pointee(zones()));
-    let (_runtime, server) = started(shared.clone());
+    let server = started(shared.clone());
     let socket = client(server.addresses()[0]);
     let query = ask("web.example.", 28).bytes();
     server.set_ready(false);
@@ -114,7 +118,7 @@ fn gate_and_swap_take_effect_at_the_next_query() {
 /// a response and an oversized frame end the connection.
 #[test]
 fn garbage_is_dropped_and_the_next_query_answered() {
-    let (_runtime, server) = started(Arc::new(ArcSwap::from_pointee(zones())));
+    let server = started(Arc::new(ArcSwap::from_pointee(zones())));
     let address = server.addresses()[0];
     let socket = client(address);
     let response = ask("web.example.", 1).with(|a| a.flags = 0x8000).bytes();
@@ -133,28 +137,118 @@ fn garbage_is_dropped_and_the_next_query_answered() {
     }
 }
 
-/// Goal: a flood of TCP connections is bounded, does not touch UDP, and whoever waits at the
-/// cap is served when another has gone.
-/// Method: open more than the cap and use 256 of them; ask over UDP; close one and ask on
-/// the 257th.
+/// A connection to `server` from an address of its own.
+fn connect_from(from: [u8; 4], server: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect(&server.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
+}
+
+/// Goal: at the cap the idlest connection makes room, also of one client alone; one that asks
+/// stays, and UDP is not touched.
+/// Method: at most 8 connections, 3 of one client; a client that asks, two floods of idle
+/// ones, from one address and from many.
 #[test]
-fn connections_are_bounded_and_the_next_waits() {
-    let (_runtime, server) = started(Arc::new(ArcSwap::from_pointee(zones())));
+fn idlest_connection_makes_room() {
+    let small = Settings {
+        tcp_connections: 8.try_into().unwrap(),
+        tcp_connections_of_one: 3.try_into().unwrap(),
+        ..settings()
+    };
+    let server = started_with(Arc::new(ArcSwap::from_pointee(zones())), small);
     let address = server.addresses()[0];
-    let mut streams: Vec<TcpStream> = (0..300).map(|_| connect(address)).collect();
     let host = ask("h2.web.example.", 1).bytes();
     let found = "NoError aa an[A 10.77.0.102]";
-    for stream in &mut streams[..256] {
-        stream.write_all(&frame(&host)).unwrap();
-        assert_eq!(read_frame(stream), found);
+    let mut busy = connect_from([127, 0, 0, 2], address);
+    let mut idle = Vec::new();
+    let mut still_answered = |why: &str| {
+        busy.write_all(&frame(&host)).unwrap();
+        assert_eq!(read_frame(&mut busy), found, "{why}");
+    };
+    still_answered("alone");
+    for n in 0..10 {
+        idle.push(connect_from([127, 0, 0, 3], address));
+        still_answered("one client's flood");
+        // The first of one client's connections end, its last three stay.
+        if n >= 3 {
+            let ended = idle[n - 3].read(&mut [0; 1]);
+            assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+        }
     }
-    assert_eq!(server.stats().get("tcp_accepted"), 256);
+    assert_eq!(server.stats().get("tcp_evicted"), 7);
+    for n in 10..60 {
+        idle.push(connect_from([127, 0, 1, n], address));
+        still_answered("many clients' flood");
+    }
+    assert_eq!(server.stats().get("tcp_evicted"), 7 + 46);
     assert_eq!(udp(&client(address), &host), found);
-    streams[256].write_all(&frame(&host)).unwrap();
-    drop(streams.swap_remove(0));
-    // swap_remove put the last stream first; the waiting one stays where it was.
-    assert_eq!(read_frame(&mut streams[256]), found);
-    assert_eq!(server.stats().get("tcp_accepted"), 257);
+}
+
+/// Goal: over UDP a client hears one thing so often and no more; TCP, other names and a
+/// client with our cookie are not limited.
+/// Method: ten a second; twenty equal questions, then others, then with the cookie learnt.
+#[test]
+fn udp_is_limited_but_not_for_cookies_or_tcp() {
+    let strict = Settings {
+        rate: Some(RateLimit {
+            answers: 10,
+            ..RateLimit::default()
+        }),
+        clock: || 1_800_000_000_000_000,
+        ..settings()
+    };
+    let server = started_with(Arc::new(ArcSwap::from_pointee(zones())), strict);
+    let address = server.addresses()[0];
+    let socket = client(address);
+    let host = ask("h2.web.example.", 1).bytes();
+    for _ in 0..20 {
+        socket.send(&host).unwrap();
+    }
+    // Ten, then each second of the ten that are too much, cut.
+    let mut seen = Vec::new();
+    for _ in 0..15 {
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer).unwrap();
+        seen.push(words(&buffer[..length]));
+    }
+    assert_eq!(
+        seen.iter().filter(|words| words.contains("an[")).count(),
+        10
+    );
+    assert_eq!(seen[10..], vec!["NoError aa tc"; 5]);
+    let stats = server.stats();
+    assert_eq!((stats.get("limited"), stats.get("slipped")), (5, 5));
+    assert!(udp(&socket, &ask("h1.web.example.", 28).bytes()).contains("an["));
+    let mut stream = connect(address);
+    stream.write_all(&frame(&host)).unwrap();
+    assert!(read_frame(&mut stream).contains("an["));
+    let with_cookie = |cookie: &[u8]| {
+        let mut edns = opt(1_232);
+        edns.options = [&[0, 10, 0, cookie.len() as u8], cookie].concat();
+        ask("h2.web.example.", 1)
+            .with(|asked| asked.opt = Some(edns))
+            .bytes()
+    };
+    // A stranger with a client cookie learns ours, instead of being sent to TCP.
+    let mut buffer = [0; 512];
+    socket.set_nonblocking(true).unwrap();
+    while socket.recv(&mut buffer).is_ok() {}
+    socket.set_nonblocking(false).unwrap();
+    socket.send(&with_cookie(b"abcdefgh")).unwrap();
+    socket.send(&with_cookie(b"abcdefgh")).unwrap();
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(
+        (buffer[3] & 15, buffer[length - 28 - 6]),
+        (7, 1),
+        "BADCOOKIE"
+    );
+    let cookie = buffer[length - 24..length].to_vec();
+    for _ in 0..30 {
+        assert!(udp(&socket, &with_cookie(&cookie)).contains("an["));
+    }
+    assert_eq!(server.stats().get("cookie_vouched"), 30);
 }
 
 /// Goal: a second server on the address fails and says which; a stopped one gives it back.
@@ -162,16 +256,16 @@ fn connections_are_bounded_and_the_next_waits() {
 #[test]
 fn address_is_exclusive_and_given_back() {
     let shared = Arc::new(ArcSwap::from_pointee(zones()));
-    let (runtime, server) = started(shared.clone());
+    let server = started(shared.clone());
     let taken = server.addresses().to_vec();
     // An open connection must not keep the address.
     let _open = connect(taken[0]);
-    let error = DnsServer::bind(&taken, shared.clone(), runtime.handle()).unwrap_err();
+    let error = DnsServer::bind(&taken, shared.clone(), settings()).unwrap_err();
     assert_eq!(error.address, taken[0]);
     let text = error.to_string();
     assert!(text.contains("stop the other name server"), "{text}");
-    runtime.block_on(server.shutdown());
-    let again = DnsServer::bind(&taken, shared, runtime.handle()).unwrap();
+    ended(server);
+    let again = DnsServer::bind(&taken, shared, settings()).unwrap();
     assert_eq!(again.addresses(), taken);
 }
 
@@ -179,7 +273,6 @@ fn address_is_exclusive_and_given_back() {
 /// Method: two IPv4 addresses and ::1 at once.
 #[test]
 fn every_address_answers() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut listen: Vec<SocketAddr> = vec![
         "127.0.0.1:0".parse().unwrap(),
         "127.77.0.9:0".parse().unwrap(),
@@ -188,7 +281,7 @@ fn every_address_answers() {
         listen.push("[::1]:0".parse().unwrap());
     }
     let shared = Arc::new(ArcSwap::from_pointee(zones()));
-    let server = DnsServer::bind(&listen, shared, runtime.handle()).unwrap();
+    let server = DnsServer::bind(&listen, shared, settings()).unwrap();
     server.set_ready(true);
     for address in server.addresses() {
         let local = if address.is_ipv6() {

@@ -27,6 +27,12 @@ pub fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Now, on the wall clock, in microseconds since 1970.
+pub fn wall_us() -> u64 {
+    let since = wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Names this boot of the machine: readings of the boot-time clock compare only within one.
 pub fn machine_boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")

@@ -1,12 +1,16 @@
 //! Binds both transports of each address, all or nothing.
 //!
-//! UDP gets no SO_REUSEADDR or SO_REUSEPORT: a second daemon on the address must fail loudly
-//! instead of taking half of the queries. TCP needs SO_REUSEADDR to restart over TIME_WAIT.
+//! The first UDP socket of an address is bound without SO_REUSEADDR or SO_REUSEPORT: a second
+//! daemon on the address must fail loudly instead of taking half of the queries. Only then is
+//! it opened to our other threads' sockets. TCP needs SO_REUSEADDR to restart over TIME_WAIT.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::batch::tell_local_address;
 
 /// Connections that the kernel holds for us before we accept them: four times what is served
 /// at once, so that a burst waits milliseconds instead of a lost SYN's second.
@@ -40,38 +44,43 @@ fn remedy(source: &io::Error) -> &'static str {
 
 /// The bound sockets.
 pub(super) struct Bound {
-    pub(super) udp: Vec<mio::net::UdpSocket>,
-    pub(super) tcp: Vec<tokio::net::TcpListener>,
+    /// For each thread, one socket on each address.
+    pub(super) udp: Vec<Vec<UdpSocket>>,
+    pub(super) tcp: Vec<TcpListener>,
     pub(super) addresses: Vec<SocketAddr>,
 }
 
-pub(super) fn all(
-    listen: &[SocketAddr],
-    runtime: &tokio::runtime::Handle,
-) -> Result<Bound, BindError> {
-    // Tokio registers a listener with the runtime it is created in.
-    let _inside = runtime.enter();
+pub(super) fn all(listen: &[SocketAddr], threads: usize) -> Result<Bound, BindError> {
     let mut bound = Bound {
-        udp: Vec::new(),
+        udp: (0..threads).map(|_| Vec::new()).collect(),
         tcp: Vec::new(),
         addresses: Vec::new(),
     };
     for address in listen {
         let (udp, tcp, address) = pair(*address)?;
-        bound.udp.push(mio::net::UdpSocket::from_std(udp));
-        bound.tcp.push(
-            tokio::net::TcpListener::from_std(tcp).map_err(|source| BindError {
-                address,
-                transport: "tcp",
-                source,
-            })?,
-        );
+        let fail = |source| BindError {
+            address,
+            transport: "udp",
+            source,
+        };
+        let mut first = Some(udp);
+        for sockets in &mut bound.udp {
+            let socket = match first.take() {
+                Some(first) => first,
+                None => another_udp_socket(address).map_err(fail)?,
+            };
+            if threads > 1 {
+                SockRef::from(&socket).set_reuse_port(true).map_err(fail)?;
+            }
+            sockets.push(socket);
+        }
+        bound.tcp.push(tcp);
         bound.addresses.push(address);
     }
     Ok(bound)
 }
 
-type Pair = (std::net::UdpSocket, std::net::TcpListener, SocketAddr);
+type Pair = (UdpSocket, TcpListener, SocketAddr);
 
 /// UDP and TCP on one address and port.
 fn pair(wanted: SocketAddr) -> Result<Pair, BindError> {
@@ -102,18 +111,32 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
         // Else `[::]` would take the IPv4 addresses too and fail beside `0.0.0.0`.
         socket.set_only_v6(true)?;
     }
-    socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-fn udp_socket(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    bound_udp(socket, address)
+}
+
+/// One more socket on an address whose first one is open to it.
+fn another_udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    socket.set_reuse_port(true)?;
+    bound_udp(socket, address)
+}
+
+fn bound_udp(socket: Socket, address: SocketAddr) -> io::Result<UdpSocket> {
+    if address.ip().is_unspecified() {
+        tell_local_address(socket.as_fd(), address.is_ipv6())?;
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
-fn tcp_socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn tcp_socket(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address, Type::STREAM, Protocol::TCP)?;
+    socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(TCP_BACKLOG)?;

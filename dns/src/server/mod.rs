@@ -1,17 +1,16 @@
-//! The sockets: UDP answered inline on one thread, TCP by tasks that are few and bounded.
+//! The sockets: UDP on a few threads that answer in place, TCP by tasks that are few and bounded.
 //!
 //! hickory's own `Server` does not hold the sockets: it spawns a task for each datagram without
 //! bound, has no cap on connections, ends its TCP loop on ECONNABORTED and spins on EMFILE
-//! (docs/adr/0010). Its request parser stays, behind `wire::respond`.
+//! (docs/adr/0010). Its request parser stays, behind `wire::respond`; usual queries don't need it.
 //!
 //! Answers come from the zones that were swapped in last; [`DnsServer::set_ready`] is the gate
 //! before them. A panic while one message is handled costs that message only: a message of
 //! death must not silence a name server.
-//!
-//! Limits: bound to a wildcard address, UDP answers leave from the address that the kernel
-//! picks; one UDP thread for all addresses.
 
+pub mod batch;
 mod bind;
+mod settings;
 mod stats;
 mod tcp;
 mod udp;
@@ -22,24 +21,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
+use crate::cookie::Jar;
 use crate::wire::{Handled, Incoming, Transport, respond};
 use crate::zones::Zones;
 
 pub use bind::BindError;
+pub use settings::Settings;
 pub use stats::Counters;
 use stats::Stats;
+
+/// How much nicer than the rest of the process its DNS threads are: heartbeats, leases and the
+/// log then get three times their share of a core that both want (a step is a quarter).
+const NICER: i32 = 5;
 
 /// A running DNS server. Dropping it stops it; [`DnsServer::shutdown`] waits for that.
 #[derive(Debug)]
 pub struct DnsServer {
     core: Arc<Core>,
     addresses: Vec<SocketAddr>,
-    udp: Option<udp::UdpThread>,
-    tcp: Vec<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
+    udp: Vec<udp::UdpThread>,
+    udp_stats: Vec<Arc<Stats>>,
+    tcp: Option<tcp::TcpThread>,
 }
 
 /// What all sockets share.
@@ -47,8 +50,9 @@ pub struct DnsServer {
 struct Core {
     zones: Arc<ArcSwap<Zones>>,
     ready: AtomicBool,
-    turn: AtomicU64,
-    stats: Stats,
+    settings: Settings,
+    tcp_turn: AtomicU64,
+    tcp_stats: Stats,
 }
 
 impl DnsServer {
@@ -60,34 +64,32 @@ impl DnsServer {
     pub fn bind(
         listen: &[SocketAddr],
         zones: Arc<ArcSwap<Zones>>,
-        runtime: &tokio::runtime::Handle,
+        settings: Settings,
     ) -> Result<DnsServer, BindError> {
         let core = Arc::new(Core {
             zones,
             ready: AtomicBool::new(false),
-            turn: AtomicU64::new(0),
-            stats: Stats::default(),
+            settings,
+            tcp_turn: AtomicU64::new(0),
+            tcp_stats: Stats::default(),
         });
-        let bound = bind::all(listen, runtime)?;
-        let udp = match bound.udp.is_empty() {
-            true => None,
-            false => Some(udp::UdpThread::start(bound.udp, &core)?),
-        };
-        let (stop, stopped) = watch::channel(false);
-        let tcp = bound
-            .tcp
-            .into_iter()
-            .map(|listener| {
-                runtime.spawn(tcp::accept_loop(listener, core.clone(), stopped.clone()))
-            })
-            .collect();
-        Ok(DnsServer {
-            core,
+        let bound = bind::all(listen, settings.threads.get())?;
+        let mut server = DnsServer {
+            core: core.clone(),
             addresses: bound.addresses,
-            udp,
-            tcp,
-            stop,
-        })
+            udp: Vec::new(),
+            udp_stats: Vec::new(),
+            tcp: tcp::TcpThread::start(bound.tcp, &core)?,
+        };
+        for sockets in bound.udp {
+            let stats = Arc::new(Stats::default());
+            // An error drops the server, and that stops the threads before.
+            server
+                .udp
+                .extend(udp::UdpThread::start(sockets, &core, &stats)?);
+            server.udp_stats.push(stats);
+        }
+        Ok(server)
     }
 
     /// Opens or closes the gate. Closed, every query gets SERVFAIL: for a node that has not
@@ -103,25 +105,27 @@ impl DnsServer {
 
     /// What was asked and answered since the start.
     pub fn stats(&self) -> Counters {
-        self.core.stats.read()
+        let udp = self.udp_stats.iter().map(|stats| &**stats);
+        Stats::sum(udp.chain([&self.core.tcp_stats]))
     }
 
     /// Stops answering and gives the sockets back before it returns.
     pub async fn shutdown(mut self) {
         self.signal_stop();
-        for task in std::mem::take(&mut self.tcp) {
-            // Cancelled or panicked: in both cases the listener is closed.
-            let _ended = task.await;
+        // Woken already; each ends within one batch, so these waits are microseconds.
+        if let Some(tcp) = self.tcp.take() {
+            tcp.join();
         }
-        if let Some(udp) = self.udp.take() {
-            // Woken already; it ends within one batch, so this wait is microseconds.
+        for udp in std::mem::take(&mut self.udp) {
             udp.join();
         }
     }
 
     fn signal_stop(&self) {
-        self.stop.send_replace(true);
-        if let Some(udp) = &self.udp {
+        if let Some(tcp) = &self.tcp {
+            tcp.stop();
+        }
+        for udp in &self.udp {
             udp.stop();
         }
     }
@@ -134,32 +138,43 @@ impl Drop for DnsServer {
 }
 
 impl Core {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
     /// Answers one message into `out`; true if there is something to send.
-    fn serve(
-        &self,
-        message: &[u8],
-        transport: Transport,
-        source: SocketAddr,
-        out: &mut Vec<u8>,
-    ) -> bool {
+    fn serve_tcp(&self, message: &[u8], source: SocketAddr, out: &mut Vec<u8>) -> bool {
+        let now_s = ((self.settings.clock)() / 1_000_000) as u32;
+        let jar = Jar::new(self.settings.secret, now_s);
         let incoming = Incoming {
             message,
-            transport,
+            transport: Transport::Tcp,
             source,
-            turn: self.turn.fetch_add(1, Ordering::Relaxed),
+            turn: self.tcp_turn.fetch_add(1, Ordering::Relaxed),
+            jar: Some(&jar),
+            cut: false,
         };
         let zones = self.zones.load();
-        let known = self.ready.load(Ordering::Acquire).then_some(&**zones);
+        let known = self.is_ready().then_some(&**zones);
         let handled = catch_unwind(AssertUnwindSafe(|| respond(known, incoming, out)));
         match handled {
             Ok(handled) => {
-                self.stats.count(transport, &handled);
-                handled != Handled::Dropped
+                self.tcp_stats.count(Transport::Tcp, &handled);
+                matches!(handled, Handled::Answered { .. })
             }
             Err(_) => {
-                self.stats.panicked();
+                self.tcp_stats.panicked();
                 false
             }
         }
+    }
+}
+
+/// Makes the calling thread nicer; on Linux a priority is a thread's.
+fn nicer() {
+    use rustix::process::{getpriority_process, setpriority_process};
+    let now = getpriority_process(None).unwrap_or(0);
+    if let Err(error) = setpriority_process(None, now + NICER) {
+        tracing::warn!(%error, "dns: thread keeps its priority");
     }
 }

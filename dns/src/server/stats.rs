@@ -1,4 +1,5 @@
-//! Counters of the server: relaxed atomics, written on the path, read by whoever asks.
+//! Counters of the server: each thread counts in numbers of its own and publishes them once
+//! for each batch, so no two threads write one cache line for every query.
 //!
 //! Names are fixed and few, so that a flood of odd types can't grow a metrics page.
 
@@ -7,16 +8,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
+use crate::limit::Verdict;
 use crate::wire::{Handled, Transport};
 
-const RCODES: [&str; 8] = [
-    "noerror", "formerr", "servfail", "nxdomain", "notimp", "refused", "badvers", "other",
+const RCODES: [&str; 9] = [
+    "noerror",
+    "formerr",
+    "servfail",
+    "nxdomain",
+    "notimp",
+    "refused",
+    "badvers",
+    "badcookie",
+    "other",
 ];
 const TYPES: [&str; 9] = [
     "a", "aaaa", "ns", "soa", "any", "axfr", "ixfr", "other", "none",
 ];
 const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
-const INCIDENTS: [&str; 9] = [
+const INCIDENTS: [&str; 13] = [
     "dropped",
     "truncated",
     "panicked",
@@ -25,6 +35,10 @@ const INCIDENTS: [&str; 9] = [
     "tcp_accepted",
     "tcp_accept_failed",
     "tcp_timed_out",
+    "tcp_evicted",
+    "limited",
+    "slipped",
+    "cookie_vouched",
     "answered",
 ];
 
@@ -38,6 +52,10 @@ enum Incident {
     TcpAccepted,
     TcpAcceptFailed,
     TcpTimedOut,
+    TcpEvicted,
+    Limited,
+    Slipped,
+    CookieVouched,
     Answered,
 }
 
@@ -70,44 +88,115 @@ impl Counters {
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Stats {
-    rcodes: [AtomicU64; RCODES.len()],
-    types: [AtomicU64; TYPES.len()],
-    transports: [AtomicU64; TRANSPORTS.len()],
-    incidents: [AtomicU64; INCIDENTS.len()],
+/// All numbers in one row: rcodes, types, transports, incidents.
+const TYPES_AT: usize = RCODES.len();
+const TRANSPORTS_AT: usize = TYPES_AT + TYPES.len();
+const INCIDENTS_AT: usize = TRANSPORTS_AT + TRANSPORTS.len();
+const ALL: usize = INCIDENTS_AT + INCIDENTS.len();
+
+/// What one thread counted.
+#[derive(Clone, Debug)]
+pub(super) struct Tally([u64; ALL]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Tally([0; ALL])
+    }
 }
 
-impl Stats {
-    pub(super) fn count(&self, transport: Transport, handled: &Handled) {
+impl Tally {
+    #[inline]
+    pub(super) fn count(&mut self, transport: Transport, handled: &Handled) {
         let Handled::Answered {
             rcode,
             rtype,
             truncated,
+            vouched,
         } = handled
         else {
-            self.note(Incident::Dropped);
+            self.note(match handled {
+                Handled::Limited => Incident::Limited,
+                _ => Incident::Dropped,
+            });
             return;
         };
-        add(&self.rcodes, rcode_index(*rcode));
-        add(&self.types, type_index(*rtype));
-        add(&self.transports, transport_index(transport));
+        self.add(rcode_index(*rcode), 1);
+        self.add(TYPES_AT + type_index(*rtype), 1);
+        self.add(TRANSPORTS_AT + transport_index(transport), 1);
         self.note(Incident::Answered);
         if *truncated {
             self.note(Incident::Truncated);
+        }
+        if *vouched {
+            self.note(Incident::CookieVouched);
+        }
+    }
+
+    /// Counts what the rate limit made of an answer, and passes it on.
+    #[inline]
+    pub(super) fn judged(&mut self, verdict: Verdict) -> Verdict {
+        if verdict == Verdict::Slip {
+            self.note(Incident::Slipped);
+        }
+        verdict
+    }
+
+    pub(super) fn panicked(&mut self) {
+        self.note(Incident::Panicked);
+    }
+
+    pub(super) fn udp_receive_failed(&mut self) {
+        self.note(Incident::UdpReceiveFailed);
+    }
+
+    pub(super) fn udp_send_failed(&mut self, count: usize) {
+        self.add(
+            INCIDENTS_AT + Incident::UdpSendFailed as usize,
+            count as u64,
+        );
+    }
+
+    fn note(&mut self, incident: Incident) {
+        self.add(INCIDENTS_AT + incident as usize, 1);
+    }
+
+    fn add(&mut self, index: usize, count: u64) {
+        if let Some(counter) = self.0.get_mut(index) {
+            *counter = counter.wrapping_add(count);
+        }
+    }
+}
+
+/// What one thread has published.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Stats([AtomicU64; ALL]);
+
+impl Default for Stats {
+    fn default() -> Self {
+        Stats(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Stats {
+    /// Publishes the thread's numbers. It alone writes here.
+    pub(super) fn publish(&self, tally: &Tally) {
+        for (counter, count) in self.0.iter().zip(&tally.0) {
+            counter.store(*count, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts one message, from any of several threads.
+    pub(super) fn count(&self, transport: Transport, handled: &Handled) {
+        let mut tally = Tally::default();
+        tally.count(transport, handled);
+        for (counter, count) in self.0.iter().zip(&tally.0).filter(|(_, count)| **count > 0) {
+            counter.fetch_add(*count, Ordering::Relaxed);
         }
     }
 
     pub(super) fn panicked(&self) {
         self.note(Incident::Panicked);
-    }
-
-    pub(super) fn udp_receive_failed(&self) {
-        self.note(Incident::UdpReceiveFailed);
-    }
-
-    pub(super) fn udp_send_failed(&self) {
-        self.note(Incident::UdpSendFailed);
     }
 
     pub(super) fn tcp_accepted(&self) {
@@ -122,32 +211,35 @@ impl Stats {
         self.note(Incident::TcpTimedOut);
     }
 
-    pub(super) fn read(&self) -> Counters {
-        Counters {
-            by_rcode: named(&RCODES, &self.rcodes),
-            by_type: named(&TYPES, &self.types),
-            by_transport: named(&TRANSPORTS, &self.transports),
-            incidents: named(&INCIDENTS, &self.incidents),
-        }
+    pub(super) fn tcp_evicted(&self) {
+        self.note(Incident::TcpEvicted);
     }
 
     fn note(&self, incident: Incident) {
-        add(&self.incidents, incident as usize);
+        if let Some(counter) = self.0.get(INCIDENTS_AT + incident as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
     }
-}
 
-fn add(counters: &[AtomicU64], index: usize) {
-    if let Some(counter) = counters.get(index) {
-        counter.fetch_add(1, Ordering::Relaxed);
+    /// The sum of what several threads have published.
+    pub(super) fn sum<'s>(all: impl Iterator<Item = &'s Stats>) -> Counters {
+        let mut sum = [0_u64; ALL];
+        for stats in all {
+            for (sum, counter) in sum.iter_mut().zip(&stats.0) {
+                *sum = sum.wrapping_add(counter.load(Ordering::Relaxed));
+            }
+        }
+        let named = |names: &[&'static str], from: usize| {
+            let counts = sum.iter().skip(from);
+            names.iter().copied().zip(counts.copied()).collect()
+        };
+        Counters {
+            by_rcode: named(&RCODES, 0),
+            by_type: named(&TYPES, TYPES_AT),
+            by_transport: named(&TRANSPORTS, TRANSPORTS_AT),
+            incidents: named(&INCIDENTS, INCIDENTS_AT),
+        }
     }
-}
-
-fn named(names: &[&'static str], counters: &[AtomicU64]) -> Vec<(&'static str, u64)> {
-    names
-        .iter()
-        .zip(counters)
-        .map(|(name, counter)| (*name, counter.load(Ordering::Relaxed)))
-        .collect()
 }
 
 fn transport_index(transport: Transport) -> usize {
@@ -166,7 +258,8 @@ fn rcode_index(rcode: ResponseCode) -> usize {
         ResponseCode::NotImp => 4,
         ResponseCode::Refused => 5,
         ResponseCode::BADVERS => 6,
-        _ => 7,
+        ResponseCode::BADCOOKIE => 7,
+        _ => 8,
     }
 }
 
@@ -192,27 +285,37 @@ mod tests {
     /// Method: note one of each incident and the last of each family.
     #[test]
     fn names_and_counters_stand_in_one_order() {
-        let stats = Stats::default();
-        stats.tcp_timed_out();
-        stats.count(Transport::Tcp, &Handled::Dropped);
+        let (shared, published) = (Stats::default(), Stats::default());
+        shared.tcp_timed_out();
+        shared.count(Transport::Tcp, &Handled::Dropped);
         let answered = Handled::Answered {
             rcode: ResponseCode::BADVERS,
             rtype: None,
             truncated: true,
+            vouched: true,
         };
-        stats.count(Transport::Tcp, &answered);
-        let read = stats.read();
-        for name in [
-            "tcp_timed_out",
-            "dropped",
-            "badvers",
-            "none",
-            "truncated",
-            "tcp",
-            "answered",
+        shared.count(Transport::Tcp, &answered);
+        let mut tally = Tally::default();
+        tally.count(Transport::Udp, &Handled::Limited);
+        tally.judged(Verdict::Slip);
+        tally.count(Transport::Tcp, &answered);
+        published.publish(&tally);
+        published.publish(&tally);
+        let read = Stats::sum([&shared, &published].into_iter());
+        for (name, count) in [
+            ("tcp_timed_out", 1),
+            ("dropped", 1),
+            ("limited", 1),
+            ("slipped", 1),
+            ("badvers", 2),
+            ("none", 2),
+            ("truncated", 2),
+            ("cookie_vouched", 2),
+            ("tcp", 2),
+            ("answered", 2),
+            ("udp", 0),
         ] {
-            assert_eq!(read.get(name), 1, "{name}");
+            assert_eq!(read.get(name), count, "{name}");
         }
-        assert_eq!(read.get("udp"), 0);
     }
 }

@@ -1,30 +1,28 @@
-//! TCP: a bounded number of connections, each with a time limit for every exchange.
+//! TCP: a thread with a runtime of its own, a bounded number of connections.
 //!
-//! No error ends the accept loop: a connection that was aborted before it was accepted is one
-//! client's matter, and lack of descriptors passes. At the cap nothing is accepted and clients
-//! wait in the kernel's backlog until an idle connection has run out.
+//! Of its own, so that a client who sends query after query competes with the log and the API
+//! through the scheduler and not inside of their runtime. Queries of a connection may come
+//! without waiting for answers (RFC 7766, 6.2.1.1) and are answered in their order.
 //!
-//! Limits: connections are not counted by client, and idle ones not evicted early, so a
-//! flood of idle connections delays other TCP clients by up to the idle time (UDP is not
-//! concerned).
+//! At the cap, or at one client's, the connection whose last query is the longest ago makes
+//! room, so a flood of idle connections ends its own. No error ends the accept loop: an aborted
+//! connection is one client's matter, and lack of descriptors passes.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::Core;
-use crate::wire::Transport;
-
-/// Connections open at once on one address. Each holds a task and at most 4 KiB of query and
-/// 64 KiB of answer: 17 MB at worst.
-const MAX_CONNECTIONS: usize = 256;
+use super::{BindError, Core, nicer};
 
 /// Longest query; a client that announces more is cut off before any of it is read.
 const MAX_QUERY: usize = 4_096;
@@ -36,31 +34,85 @@ const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 /// Pause after the process or the system ran out of something that `accept` needs.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) async fn accept_loop(
-    listener: TcpListener,
-    core: Arc<Core>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let mut connections = JoinSet::new();
+/// Handle of the TCP thread.
+#[derive(Debug)]
+pub(super) struct TcpThread {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl TcpThread {
+    /// Starts to accept on `listeners`.
+    pub(super) fn start(
+        listeners: Vec<std::net::TcpListener>,
+        core: &Arc<Core>,
+    ) -> Result<Option<Self>, BindError> {
+        let Some(address) = listeners.first().map(std::net::TcpListener::local_addr) else {
+            return Ok(None);
+        };
+        let started = Self::try_start(listeners, core.clone());
+        started.map(Some).map_err(|source| BindError {
+            address: address.unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0))),
+            transport: "tcp",
+            source,
+        })
+    }
+
+    fn try_start(listeners: Vec<std::net::TcpListener>, core: Arc<Core>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listeners = {
+            // Tokio registers a listener with the runtime it is created in.
+            let _inside = runtime.enter();
+            let registered = listeners.into_iter().map(TcpListener::from_std);
+            registered.collect::<io::Result<Vec<_>>>()?
+        };
+        let (stop, mut stopped) = watch::channel(false);
+        let thread = std::thread::Builder::new()
+            .name("dns-tcp".into())
+            .spawn(move || {
+                nicer();
+                let connections = Arc::new(Connections::default());
+                for listener in listeners {
+                    runtime.spawn(accept_loop(listener, core.clone(), connections.clone()));
+                }
+                // The sender goes with the server: an error means stop as well.
+                let _stop = runtime.block_on(stopped.changed());
+                // Dropping the runtime ends the listeners and the connections.
+            })?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Tells the thread to end. Does not wait.
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub(super) fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("dns: tcp thread had panicked");
+        }
+    }
+}
+
+async fn accept_loop(listener: TcpListener, core: Arc<Core>, connections: Arc<Connections>) {
     loop {
-        tokio::select! {
-            // Dropping the set ends the connections as well.
-            _ = stop.changed() => return,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, source)) => {
-                    core.stats.tcp_accepted();
-                    let core = core.clone();
-                    connections.spawn(async move { converse(stream, source, &core).await });
+        match listener.accept().await {
+            Ok((stream, source)) => {
+                core.tcp_stats.tcp_accepted();
+                for _ in 0..connections.make_room(source.ip(), &core) {
+                    core.tcp_stats.tcp_evicted();
                 }
-                Err(error) => {
-                    core.stats.tcp_accept_failed();
-                    tracing::debug!(%error, "dns: a tcp connection was not accepted");
-                    if !is_one_clients_matter(&error) {
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
+                connections.open(stream, source, &core);
+            }
+            Err(error) => {
+                core.tcp_stats.tcp_accept_failed();
+                tracing::debug!(%error, "dns: a tcp connection was not accepted");
+                if !is_one_clients_matter(&error) {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-            },
+            }
         }
     }
 }
@@ -74,53 +126,119 @@ fn is_one_clients_matter(error: &io::Error) -> bool {
     )
 }
 
+/// Who is connected, and since which query each is idle.
+#[derive(Default)]
+struct Connections {
+    /// Counts connections and queries: what is lower is longer ago.
+    clock: AtomicU64,
+    open: Mutex<HashMap<u64, Connection>>,
+}
+
+struct Connection {
+    client: IpAddr,
+    last_query: Arc<AtomicU64>,
+    task: AbortHandle,
+}
+
+impl Connections {
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the idlest connections until one more fits; returns how many that were.
+    fn make_room(&self, client: IpAddr, core: &Core) -> usize {
+        let mut open = self.lock();
+        let of_one = core.settings.tcp_connections_of_one.get();
+        let mut ended = 0;
+        let same = |connection: &Connection| connection.client == client;
+        if open.values().filter(|connection| same(connection)).count() >= of_one {
+            ended += usize::from(end_idlest(&mut open, same));
+        }
+        if open.len() >= core.settings.tcp_connections.get() {
+            ended += usize::from(end_idlest(&mut open, |_| true));
+        }
+        ended
+    }
+
+    fn open(self: &Arc<Self>, stream: TcpStream, source: SocketAddr, core: &Arc<Core>) {
+        let id = self.tick();
+        let last_query = Arc::new(AtomicU64::new(id));
+        let seen = last_query.clone();
+        let (this, core) = (self.clone(), core.clone());
+        // The entry stands before the task can run: one thread runs both.
+        let mut open = self.lock();
+        let task = tokio::spawn(async move {
+            converse(stream, source, &core, || {
+                seen.store(this.tick(), Ordering::Relaxed);
+            })
+            .await;
+            this.lock().remove(&id);
+        });
+        let connection = Connection {
+            client: source.ip(),
+            last_query,
+            task: task.abort_handle(),
+        };
+        open.insert(id, connection);
+    }
+}
+
+fn end_idlest(open: &mut HashMap<u64, Connection>, among: impl Fn(&Connection) -> bool) -> bool {
+    let idlest = open
+        .iter()
+        .filter(|(_, connection)| among(connection))
+        .min_by_key(|(_, connection)| connection.last_query.load(Ordering::Relaxed))
+        .map(|(id, _)| *id);
+    let ended = idlest.and_then(|id| open.remove(&id));
+    if let Some(connection) = &ended {
+        connection.task.abort();
+    }
+    ended.is_some()
+}
+
 /// Answers query after query in the order they come, until the client or the clock ends it.
-async fn converse(mut stream: TcpStream, source: SocketAddr, core: &Core) {
+async fn converse(mut stream: TcpStream, source: SocketAddr, core: &Core, answered: impl Fn()) {
     // Answers are written whole; waiting to fill a packet would only add delay.
     let _best_effort = stream.set_nodelay(true);
-    let mut buffers = Buffers::default();
     loop {
-        let exchange = exchange(&mut stream, source, core, &mut buffers);
-        match timeout(EXCHANGE_LIMIT, exchange).await {
-            Ok(Ok(true)) => {}
+        match timeout(EXCHANGE_LIMIT, exchange(&mut stream, source, core)).await {
+            Ok(Ok(true)) => {
+                answered();
+                // Whoever has the next query ready waits for others' and for the listener.
+                tokio::task::yield_now().await;
+            }
             Ok(Ok(false) | Err(_)) => return,
             Err(_) => {
-                core.stats.tcp_timed_out();
+                core.tcp_stats.tcp_timed_out();
                 return;
             }
         }
     }
 }
 
-#[derive(Default)]
-struct Buffers {
-    query: Vec<u8>,
-    reply: Vec<u8>,
-    frame: Vec<u8>,
-}
-
-/// One query and its answer; false when the connection is to be closed.
-async fn exchange(
-    stream: &mut TcpStream,
-    source: SocketAddr,
-    core: &Core,
-    buffers: &mut Buffers,
-) -> io::Result<bool> {
+/// One query and its answer; false when the connection is to be closed. Buffers live for one
+/// exchange, so that an idle connection holds none.
+async fn exchange(stream: &mut TcpStream, source: SocketAddr, core: &Core) -> io::Result<bool> {
     let length = usize::from(stream.read_u16().await?);
     if length > MAX_QUERY {
         return Ok(false);
     }
-    buffers.query.resize(length, 0);
-    stream.read_exact(&mut buffers.query).await?;
-    if !core.serve(&buffers.query, Transport::Tcp, source, &mut buffers.reply) {
+    let mut query = vec![0; length];
+    stream.read_exact(&mut query).await?;
+    let mut reply = Vec::new();
+    if !core.serve_tcp(&query, source, &mut reply) {
         return Ok(false);
     }
-    let Ok(length) = u16::try_from(buffers.reply.len()) else {
+    let Ok(length) = u16::try_from(reply.len()) else {
         return Ok(false);
     };
-    buffers.frame.clear();
-    buffers.frame.extend_from_slice(&length.to_be_bytes());
-    buffers.frame.extend_from_slice(&buffers.reply);
-    stream.write_all(&buffers.frame).await?;
+    let mut frame = Vec::with_capacity(2 + reply.len());
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(&reply);
+    stream.write_all(&frame).await?;
     Ok(true)
 }

@@ -1,72 +1,87 @@
-//! UDP: one thread, all sockets, each query answered inline before the next is read.
+//! UDP: few threads, each with its own sockets, buffers, counters and rate limits.
 //!
-//! No task, queue or lock between receive and send, so nothing grows under a flood: what is
-//! too much is dropped by the kernel's receive buffer. A thread of its own, so that a flood
-//! competes with the async runtime through the scheduler and not inside of it.
+//! A batch is received, answered in its buffers and sent before the next is read. No task,
+//! queue or lock in between, so nothing grows under a flood: what is too much is dropped by the
+//! kernel's receive buffer. Usual queries take the hot path, all others the parser's.
+//!
+//! One thread fewer than cores, each nicer than the rest of the process: a flood gets what
+//! heartbeats, leases and the log leave over.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use mio::net::UdpSocket;
-use mio::{Events, Interest, Poll, Token, Waker};
+use arc_swap::{ArcSwap, Cache};
+use rustix::event::{PollFd, PollFlags, poll};
+use socket2::SockRef;
 
-use super::{BindError, Core};
-use crate::wire::Transport;
+use super::batch::{Batch, Datagram, Wait};
+use super::stats::{Stats, Tally};
+use super::{BindError, Core, nicer};
+use crate::cookie::Jar;
+use crate::hot::{HotPath, Moment};
+use crate::limit::{Limiter, Verdict, mix};
+use crate::wire::{Handled, Incoming, Transport, respond};
+use crate::zones::Zones;
 
-/// Longest query that is read whole: a query has at most 12 + 255 + 4 bytes and an OPT record.
-const MAX_QUERY: usize = 4_096;
-
-/// Queries answered on one socket before the next socket has its turn.
-const BATCH: usize = 64;
-
-/// Receive errors in a row after which a socket waits for the next wake-up, so that an error
-/// that stays does not burn a core.
+/// Receive errors in a row after which the thread pauses, so that an error that stays does not
+/// burn a core.
 const MAX_ERRORS: usize = 16;
 
-/// Sockets are tokens 0, 1, ..; this one is the waker.
-const WAKER: Token = Token(usize::MAX);
+/// That pause. Also the longest time that the thread then takes to end.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// Handle of the UDP thread.
+/// Microseconds of a second.
+const SECOND_US: u64 = 1_000_000;
+
+/// Handle of one UDP thread.
 #[derive(Debug)]
 pub(super) struct UdpThread {
     stop: Arc<AtomicBool>,
-    waker: Waker,
+    /// The thread's first socket once more, to wake it.
+    waker: UdpSocket,
     thread: JoinHandle<()>,
 }
 
 impl UdpThread {
-    pub(super) fn start(sockets: Vec<UdpSocket>, core: &Arc<Core>) -> Result<Self, BindError> {
-        let address = sockets.first().and_then(|socket| socket.local_addr().ok());
-        Self::try_start(sockets, core.clone()).map_err(|source| BindError {
-            address: address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))),
+    /// Starts a thread that answers on `sockets`.
+    pub(super) fn start(
+        sockets: Vec<UdpSocket>,
+        core: &Arc<Core>,
+        stats: &Arc<Stats>,
+    ) -> Result<Option<Self>, BindError> {
+        let Some(first) = sockets.first() else {
+            return Ok(None);
+        };
+        let address = first.local_addr();
+        let waker = first.try_clone();
+        let fail = |source| BindError {
+            address: address.unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0))),
             transport: "udp",
             source,
-        })
+        };
+        match waker.and_then(|waker| Self::try_start(sockets, waker, core, stats)) {
+            Ok(thread) => Ok(Some(thread)),
+            Err(source) => Err(fail(source)),
+        }
     }
 
-    fn try_start(mut sockets: Vec<UdpSocket>, core: Arc<Core>) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
-        for (index, socket) in sockets.iter_mut().enumerate() {
-            poll.registry()
-                .register(socket, Token(index), Interest::READABLE)?;
-        }
+    fn try_start(
+        sockets: Vec<UdpSocket>,
+        waker: UdpSocket,
+        core: &Arc<Core>,
+        stats: &Arc<Stats>,
+    ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let worker = Worker {
-            poll,
-            sockets,
-            core,
-            stopped,
-            query: vec![0; MAX_QUERY],
-            reply: Vec::with_capacity(MAX_QUERY),
-        };
+        let worker = Worker::new(core.clone(), stats.clone(), stop.clone());
         let thread = std::thread::Builder::new()
             .name("dns-udp".into())
-            .spawn(move || worker.run())?;
+            .spawn(move || worker.run(&sockets))?;
         Ok(Self {
             stop,
             waker,
@@ -77,9 +92,8 @@ impl UdpThread {
     /// Tells the thread to end. Does not wait.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        if let Err(error) = self.waker.wake() {
-            tracing::warn!(%error, "dns: udp thread not woken, it stops at its next query");
-        }
+        // An unconnected socket says ENOTCONN and wakes whoever waits on it all the same.
+        let _woken = SockRef::from(&self.waker).shutdown(Shutdown::Both);
     }
 
     pub(super) fn join(self) {
@@ -90,82 +104,229 @@ impl UdpThread {
 }
 
 struct Worker {
-    poll: Poll,
-    sockets: Vec<UdpSocket>,
     core: Arc<Core>,
+    zones: Cache<Arc<ArcSwap<Zones>>, Arc<Zones>>,
+    stats: Arc<Stats>,
     stopped: Arc<AtomicBool>,
-    query: Vec<u8>,
+    batch: Batch,
+    desk: Desk,
+}
+
+/// What one query after the other is answered with.
+struct Desk {
+    hot: HotPath,
+    limiter: Option<Limiter>,
+    jar: Jar,
+    tally: Tally,
+    turn: u64,
+    now_us: u64,
+    /// Answers of the other path, before they go into the datagram's buffer.
     reply: Vec<u8>,
 }
 
 impl Worker {
-    fn run(mut self) {
-        let mut events = Events::with_capacity(self.sockets.len() + 1);
-        // Wake-ups come on an edge only: what was readable stays marked until it is empty.
-        let mut readable = vec![true; self.sockets.len()];
+    fn new(core: Arc<Core>, stats: Arc<Stats>, stopped: Arc<AtomicBool>) -> Worker {
+        let settings = core.settings;
+        let [low, high] = [0, 8].map(|at| {
+            let half = settings
+                .secret
+                .get(at..)
+                .and_then(|half| half.first_chunk());
+            half.map_or(0, |half| u64::from_le_bytes(*half))
+        });
+        let now_us = (settings.clock)();
+        Worker {
+            zones: Cache::new(core.zones.clone()),
+            stats,
+            stopped,
+            batch: Batch::default(),
+            desk: Desk {
+                hot: HotPath::default(),
+                limiter: settings.rate.map(|rate| Limiter::new(rate, mix(low, high))),
+                jar: Jar::new(settings.secret, seconds(now_us)),
+                tally: Tally::default(),
+                turn: 0,
+                now_us,
+                reply: Vec::with_capacity(super::batch::DATAGRAM),
+            },
+            core,
+        }
+    }
+
+    fn run(mut self, sockets: &[UdpSocket]) {
+        nicer();
+        let mut errors = 0;
         while !self.stopped.load(Ordering::Acquire) {
-            if !readable.contains(&true) {
-                match self.poll.poll(&mut events, None) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        tracing::error!(%error, "dns: udp stops, poll failed");
-                        return;
+            let round = match sockets {
+                // Waiting inside of the receive saves a call for each batch.
+                [only] => self.serve(only, Wait::ForOne),
+                several => self.serve_readable(several),
+            };
+            match round {
+                Ok(()) => errors = 0,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.desk.tally.udp_receive_failed();
+                    self.stats.publish(&self.desk.tally);
+                    errors += 1;
+                    if errors == MAX_ERRORS {
+                        errors = 0;
+                        tracing::warn!(%error, "dns: udp receive fails again and again");
+                        std::thread::park_timeout(ERROR_PAUSE);
                     }
                 }
-                for event in &events {
-                    if let Some(mark) = readable.get_mut(event.token().0) {
-                        *mark = true;
-                    }
-                }
-            }
-            for (index, mark) in readable.iter_mut().enumerate() {
-                *mark = *mark && self.drain(index);
             }
         }
     }
 
-    /// Answers up to a batch; false when the socket is empty.
-    fn drain(&mut self, index: usize) -> bool {
-        let Some(socket) = self.sockets.get(index) else {
-            return false;
-        };
-        let mut errors = 0;
-        for _ in 0..BATCH {
-            match socket.recv_from(&mut self.query) {
-                Ok((length, source)) => {
-                    errors = 0;
-                    let query = self.query.get(..length).unwrap_or_default();
-                    answer_one(&self.core, socket, source, query, &mut self.reply);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.core.stats.udp_receive_failed();
-                    errors += 1;
-                    if errors == MAX_ERRORS {
-                        return false;
-                    }
+    /// Waits until a socket is readable, and serves a batch on each that is.
+    fn serve_readable(&mut self, sockets: &[UdpSocket]) -> io::Result<()> {
+        let mut waiting: Vec<PollFd<'_>> = sockets
+            .iter()
+            .map(|socket| PollFd::new(socket, PollFlags::IN))
+            .collect();
+        poll(&mut waiting, None)?;
+        for (socket, polled) in sockets.iter().zip(&waiting) {
+            if !polled.revents().is_empty() {
+                match self.serve(socket, Wait::No) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    other => other?,
                 }
             }
         }
-        true
+        Ok(())
+    }
+
+    /// One batch: received, answered, sent.
+    fn serve(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<()> {
+        self.batch.receive(socket.as_fd(), wait)?;
+        if self.stopped.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.desk.at((self.core.settings.clock)());
+        // Loaded after the receive: what was swapped in before a query came answers it.
+        let zones = self.zones.load();
+        let zones = self.core.is_ready().then_some(&**zones);
+        for datagram in self.batch.datagrams() {
+            self.desk.serve(zones, datagram);
+        }
+        // Before the answers leave, so that whoever has one finds it counted.
+        self.stats.publish(&self.desk.tally);
+        // A full send buffer drops answers, as the network might: the client asks again.
+        let sent = self.batch.send(socket.as_fd());
+        if sent.failed > 0 {
+            self.desk.tally.udp_send_failed(sent.failed);
+            self.stats.publish(&self.desk.tally);
+        }
+        Ok(())
     }
 }
 
-fn answer_one(
-    core: &Core,
-    socket: &UdpSocket,
-    source: SocketAddr,
-    query: &[u8],
-    reply: &mut Vec<u8>,
-) {
-    // Nobody listens on port 0; such a source is forged.
-    if source.port() == 0 || !core.serve(query, Transport::Udp, source, reply) {
-        return;
+impl Desk {
+    fn at(&mut self, now_us: u64) {
+        self.now_us = now_us;
+        self.jar.at(seconds(now_us));
     }
-    // A full send buffer drops the answer, as the network might: the client asks again.
-    if socket.send_to(reply, source).is_err() {
-        core.stats.udp_send_failed();
+
+    fn serve(&mut self, zones: Option<&Zones>, datagram: Datagram<'_>) {
+        let length = std::mem::take(datagram.length);
+        // Nobody listens on port 0; such a source is forged.
+        let Some(source) = datagram.source else {
+            self.tally.count(Transport::Udp, &Handled::Dropped);
+            return;
+        };
+        self.turn = self.turn.wrapping_add(1);
+        let answered = catch_unwind(AssertUnwindSafe(|| {
+            self.answer(zones, source, datagram.buffer, length)
+        }));
+        match answered {
+            Ok((handled, length)) => {
+                self.tally.count(Transport::Udp, &handled);
+                *datagram.length = length;
+            }
+            Err(_) => self.tally.panicked(),
+        }
     }
+
+    #[inline]
+    fn answer(
+        &mut self,
+        zones: Option<&Zones>,
+        source: SocketAddr,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> (Handled, usize) {
+        let moment = Moment {
+            client: source.ip(),
+            turn: self.turn,
+            jar: Some(&self.jar),
+        };
+        if let Some(zones) = zones {
+            let (limiter, tally, now_us) = (&mut self.limiter, &mut self.tally, self.now_us);
+            let judge = |bucket| match limiter {
+                Some(limiter) => tally.judged(limiter.judge(moment.client, bucket, now_us)),
+                None => Verdict::Send,
+            };
+            if let Some(answered) = self.hot.answer(zones, moment, buffer, length, judge) {
+                return answered;
+            }
+        }
+        self.answer_slowly(zones, source, buffer, length)
+    }
+
+    #[cold]
+    fn answer_slowly(
+        &mut self,
+        zones: Option<&Zones>,
+        source: SocketAddr,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> (Handled, usize) {
+        let mut incoming = Incoming {
+            message: buffer.get(..length).unwrap_or_default(),
+            transport: Transport::Udp,
+            source,
+            turn: self.turn,
+            jar: Some(&self.jar),
+            cut: false,
+        };
+        let mut handled = respond(zones, incoming, &mut self.reply);
+        if let (
+            Some(limiter),
+            Handled::Answered {
+                rcode,
+                vouched: false,
+                ..
+            },
+        ) = (&mut self.limiter, &handled)
+        {
+            let none = Zones::default();
+            let bucket = self
+                .hot
+                .bucket_of(zones.unwrap_or(&none), incoming.message, *rcode);
+            let verdict = limiter.judge(source.ip(), bucket, self.now_us);
+            match self.tally.judged(verdict) {
+                Verdict::Send => {}
+                Verdict::Drop => return (Handled::Limited, 0),
+                Verdict::Slip => {
+                    incoming.cut = true;
+                    handled = respond(zones, incoming, &mut self.reply);
+                }
+            }
+        }
+        let fits = buffer.get_mut(..self.reply.len());
+        match (handled, fits) {
+            (Handled::Answered { .. }, Some(room)) => {
+                room.copy_from_slice(&self.reply);
+                (handled, self.reply.len())
+            }
+            (Handled::Limited, _) => (Handled::Limited, 0),
+            _ => (Handled::Dropped, 0),
+        }
+    }
+}
+
+/// Whole seconds, as cookies have them.
+fn seconds(now_us: u64) -> u32 {
+    (now_us / SECOND_US) as u32
 }

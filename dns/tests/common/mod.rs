@@ -1,10 +1,11 @@
 //! A zone to ask, questions in wire form, and answers in words.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::disallowed_methods)]
 
 use std::net::SocketAddr;
 
 use dns::wire::Incoming;
-use dns::{Handled, Transport, ZoneInput, Zones, respond};
+use dns::{Handled, Settings, Transport, ZoneInput, Zones, respond};
 use hickory_proto::op::Message;
 use hickory_proto::rr::{RData, Record};
 
@@ -59,6 +60,15 @@ pub fn zones() -> Zones {
 /// Source of every test message.
 pub fn source() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 4_242))
+}
+
+/// Settings of a test's server.
+pub fn settings() -> Settings {
+    fn wall_us() -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.unwrap().as_micros() as u64
+    }
+    Settings::new(*b"a secret of test", wall_us)
 }
 
 /// A query as bytes, so that it may be as wrong as it likes.
@@ -151,9 +161,11 @@ pub fn answer_to(zones: Option<&Zones>, bytes: &[u8], transport: Transport) -> O
         transport,
         source: source(),
         turn: 0,
+        jar: None,
+        cut: false,
     };
     match respond(zones, incoming, &mut out) {
-        Handled::Dropped => None,
+        Handled::Dropped | Handled::Limited => None,
         Handled::Answered { .. } => Some(out),
     }
 }

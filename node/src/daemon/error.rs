@@ -52,6 +52,9 @@ pub enum DaemonError {
     /// DNS.
     #[error(transparent)]
     Dns(#[from] dns::BindError),
+    /// The system gave no randomness.
+    #[error("cannot draw the secret of DNS cookies: {0}; is /dev/urandom there?")]
+    Random(std::io::Error),
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

@@ -329,8 +329,9 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     };
     let beating = pulse.start(core, inbox, outlets);
     let beating = beating.map_err(DaemonError::Thread)?;
-    let runtime = tokio::runtime::Handle::current();
-    let dns = Arc::new(DnsServer::bind(&config.dns, Arc::clone(&zones), &runtime)?);
+    let secret = crate::random::bytes().map_err(DaemonError::Random)?;
+    let settings = dns::Settings::new(secret, crate::clock::wall_us);
+    let dns = Arc::new(DnsServer::bind(&config.dns, Arc::clone(&zones), settings)?);
     write_control_addresses(&config.data_dir, &config.control)?;
     let daemon = Arc::new(Daemon {
         me,

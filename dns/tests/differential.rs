@@ -1,0 +1,306 @@
+//! The short way and the long way to an answer give the same bytes.
+//!
+//! Queries are generated: usual ones in every variation, and such that are wrong in a few places.
+//! A release build compares 100,000 of each kind, a debug build some thousands.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{Asked, ask, opt, source, zones};
+use dns::cookie::Jar;
+use dns::hot::{HotPath, Moment};
+use dns::limit::Verdict;
+use dns::wire::Incoming;
+use dns::{Handled, Transport, Zones, respond};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const NOW_S: u32 = 1_800_000_000;
+const BUFFER: usize = 4_096;
+
+fn jar() -> Jar {
+    Jar::new(*b"a secret of test", NOW_S)
+}
+
+/// Compares both ways; returns whether the short one answered.
+fn compare(zones: &Zones, message: &[u8], turn: u64, verdict: Verdict, with_jar: bool) -> bool {
+    let jar = with_jar.then(jar);
+    let mut buffer = [0xA5; BUFFER];
+    let length = message.len().min(BUFFER);
+    buffer[..length].copy_from_slice(&message[..length]);
+    let before = buffer;
+    let moment = Moment {
+        client: source().ip(),
+        turn,
+        jar: jar.as_ref(),
+    };
+    let short = HotPath::default().answer(zones, moment, &mut buffer, length, |_| verdict);
+    let Some((handled, answered)) = short else {
+        assert_eq!(
+            buffer, before,
+            "a query that is left to the other way was touched"
+        );
+        return false;
+    };
+    let mut long = Vec::new();
+    let incoming = Incoming {
+        message: &message[..length],
+        transport: Transport::Udp,
+        source: source(),
+        turn,
+        jar: jar.as_ref(),
+        cut: verdict == Verdict::Slip,
+    };
+    let expected = respond(Some(zones), incoming, &mut long);
+    if let Handled::Answered { vouched: true, .. } = expected {
+        // Who has our cookie is not judged, so both ways give the whole answer.
+        let whole = Incoming {
+            cut: false,
+            ..incoming
+        };
+        assert_eq!(
+            respond(Some(zones), whole, &mut long),
+            handled,
+            "{message:02x?}"
+        );
+    } else if handled == Handled::Limited {
+        assert_eq!((verdict, answered), (Verdict::Drop, 0));
+        return true;
+    } else {
+        assert_eq!(handled, expected, "{message:02x?}");
+    }
+    assert_eq!(buffer[..answered], long[..], "{message:02x?}");
+    true
+}
+
+fn name() -> impl Strategy<Value = String> {
+    let below = prop_oneof![
+        3 => Just(String::new()),
+        2 => select(vec!["h1.", "h2.", "h3.", "h199.", "ns.", "h1.ns.", "h2.ns.", "db."])
+            .prop_map(str::to_owned),
+        1 => "[a-zA-Z0-9_-]{1,63}\\.",
+        1 => "([a-z]{1,12}\\.){1,9}",
+    ];
+    let apex = select(vec![
+        "web.example.",
+        "web.example.",
+        "db.web.example.",
+        "big.example.",
+        "nine.example.",
+        "example.",
+        "other.test.",
+        "",
+    ]);
+    (below, apex, vec(any::<bool>(), 0..40)).prop_map(|(below, apex, upper)| {
+        let name = format!("{below}{apex}");
+        let change = |(at, letter): (usize, char)| match upper.get(at) {
+            Some(true) => letter.to_ascii_uppercase(),
+            _ => letter,
+        };
+        name.chars().enumerate().map(change).collect()
+    })
+}
+
+fn options() -> impl Strategy<Value = Vec<u8>> {
+    let option = |code: u16, content: Vec<u8>| {
+        let head = [code.to_be_bytes(), (content.len() as u16).to_be_bytes()];
+        [head.concat(), content].concat()
+    };
+    let good = {
+        let jar = jar();
+        let mut query = opt(1_232);
+        query.options = option(10, b"abcdefgh".to_vec());
+        let asked = ask("web.example.", 1)
+            .with(|asked| asked.opt = Some(query))
+            .bytes();
+        let mut out = Vec::new();
+        let incoming = Incoming {
+            message: &asked,
+            transport: Transport::Udp,
+            source: source(),
+            turn: 0,
+            jar: Some(&jar),
+            cut: false,
+        };
+        respond(Some(&zones()), incoming, &mut out);
+        out[out.len() - 24..].to_vec()
+    };
+    prop_oneof![
+        6 => Just(Vec::new()),
+        2 => Just(option(10, b"abcdefgh".to_vec())),
+        2 => Just(option(10, good)),
+        1 => vec(any::<u8>(), 24).prop_map(move |bytes| option(10, bytes)),
+        1 => vec(any::<u8>(), 0..50).prop_map(move |bytes| option(10, bytes)),
+        1 => (select(vec![3_u16, 8, 9, 12, 15, 65_001]), vec(any::<u8>(), 0..20))
+            .prop_map(move |(code, bytes)| option(code, bytes)),
+        1 => vec(any::<u8>(), 0..30),
+    ]
+}
+
+fn edns() -> impl Strategy<Value = Option<common::Opt>> {
+    let usual = prop_oneof![9 => Just(0_u8), 1 => any::<u8>()];
+    let flags = prop_oneof![5 => Just(0_u16), 3 => Just(0x8000), 1 => any::<u16>()];
+    let size =
+        prop_oneof![2 => Just(1_232_u16), 1 => Just(512), 1 => Just(4_096), 2 => any::<u16>()];
+    let some = (size, usual, flags, options()).prop_map(|(size, version, flags, options)| {
+        Some(common::Opt {
+            size,
+            version,
+            flags,
+            options,
+        })
+    });
+    prop_oneof![1 => Just(None), 3 => some]
+}
+
+fn query() -> impl Strategy<Value = Asked> {
+    let rtype = prop_oneof![
+        8 => select(vec![1_u16, 28, 2, 6, 255]),
+        1 => 0..300_u16,
+        1 => any::<u16>(),
+    ];
+    let class = prop_oneof![15 => Just(1_u16), 1 => any::<u16>()];
+    let flags = prop_oneof![
+        3 => Just(0_u16),
+        4 => select(vec![0x0100_u16, 0x0120, 0x0010, 0x0130, 0x0020]),
+        1 => any::<u16>().prop_map(|flags| flags & 0x87FF),
+    ];
+    let opcode = prop_oneof![15 => Just(0_u8), 1 => 0..16_u8];
+    (name(), rtype, class, flags, opcode, edns()).prop_map(
+        |(name, rtype, class, flags, opcode, edns)| {
+            ask(&name, rtype).with(|asked| {
+                asked.class = class;
+                asked.flags = flags;
+                asked.opcode = opcode;
+                asked.opt = edns;
+            })
+        },
+    )
+}
+
+/// A query with some bytes hit, cut off or added.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let hits = vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+    (query(), hits, 0..16_usize, vec(any::<u8>(), 0..12), 0..4_u8).prop_map(
+        |(query, hits, cut, tail, how)| {
+            let mut bytes = query.bytes();
+            for (index, value) in hits {
+                let at = index.index(bytes.len());
+                bytes[at] = value;
+            }
+            if how == 0 {
+                bytes.truncate(bytes.len().saturating_sub(cut));
+            }
+            if how == 1 {
+                bytes.extend(tail);
+            }
+            bytes
+        },
+    )
+}
+
+fn cases() -> u32 {
+    if cfg!(debug_assertions) {
+        5_000
+    } else {
+        100_000
+    }
+}
+
+/// The usual zones and one whose name servers just fit or just don't.
+fn world() -> Zones {
+    let mut inputs = zones().inputs().to_vec();
+    inputs.push(dns::ZoneInput {
+        name: "nine.example.".into(),
+        ttl_s: 300,
+        serial: u32::MAX,
+        published: vec![("a".into(), [10, 9, 0, 1].into())],
+        nameservers: (0..24_u8)
+            .map(|n| (format!("server-{n}"), vec![[10, 9, 1, n].into()]))
+            .collect(),
+    });
+    Zones::project(inputs)
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![6 => Just(Verdict::Send), 2 => Just(Verdict::Slip), 1 => Just(Verdict::Drop)]
+}
+
+/// Goal: whatever the short way answers, it answers as the long way does, byte for byte, and
+/// what it does not answer it leaves alone; and it answers most of what is usual.
+/// Method: generated queries of all names, types, flags, EDNS and cookies, at every turn.
+#[test]
+fn usual_queries_get_the_same_bytes() {
+    let zones = world();
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: cases(),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let answered = std::cell::Cell::new(0_u32);
+    runner
+        .run(
+            &(query(), any::<u64>(), verdict(), any::<bool>()),
+            |(query, turn, verdict, with_jar)| {
+                let short = compare(&zones, &query.bytes(), turn, verdict, with_jar);
+                answered.set(answered.get() + u32::from(short));
+                Ok(())
+            },
+        )
+        .unwrap();
+    assert!(
+        answered.get() > cases() / 3,
+        "{} of {}",
+        answered.get(),
+        cases()
+    );
+}
+
+/// Goal: the same for queries that are wrong somewhere.
+/// Method: generated queries with bytes hit, cut off or added.
+#[test]
+fn damaged_queries_get_the_same_bytes() {
+    let zones = world();
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: cases(),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    runner
+        .run(
+            &(damaged(), any::<u64>(), verdict()),
+            |(bytes, turn, verdict)| {
+                compare(&zones, &bytes, turn, verdict, true);
+                Ok(())
+            },
+        )
+        .unwrap();
+}
+
+/// Goal: what clients ask every day takes the short way.
+/// Method: each usual name and type, with and without EDNS and cookie, in mixed case.
+#[test]
+fn every_day_queries_take_the_short_way() {
+    let zones = world();
+    for name in [
+        "web.example.",
+        "WeB.exaMPLE.",
+        "h1.web.example.",
+        "nope.web.example.",
+        "x.test.",
+    ] {
+        for rtype in [1, 28, 2, 6, 15, 16, 65, 255, 4_711] {
+            let plain = ask(name, rtype).with(|asked| asked.flags = 0x0120);
+            let mut dig = opt(1_232);
+            dig.options = b"\x00\x0a\x00\x08abcdefgh".to_vec();
+            let mut resolver = opt(1_400);
+            resolver.flags = 0x8000;
+            for edns in [None, Some(opt(4_096)), Some(dig), Some(resolver)] {
+                let asked = plain.clone().with(|asked| asked.opt = edns.clone());
+                let short = compare(&zones, &asked.bytes(), 3, Verdict::Send, true);
+                assert!(short, "{name} {rtype} {edns:?}");
+            }
+        }
+    }
+}
