@@ -118,8 +118,8 @@ fn victim(array: &Array<'_>, kind: Kind) -> Result<u8, ArrayError> {
 
 fn begin(lab: &Lab, array: &Array<'_>, kind: Kind, host: u8) -> Result<Vec<Injected>, ArrayError> {
     match kind {
-        Kind::Kill | Kind::KillLeader => array.kill(host).map(drop)?,
-        Kind::Stop | Kind::StopLeader => array.stop(host).map(drop)?,
+        Kind::Kill | Kind::KillLeader => array.kill(host, chaos::lab::Scope::Family).map(drop)?,
+        Kind::Stop | Kind::StopLeader => array.stop(host, chaos::lab::Scope::Family).map(drop)?,
         Kind::Terminate => array.terminate(host).map(drop)?,
         Kind::Move => move_all(array, host, host % HOSTS + 1)?,
         Kind::Partition => {

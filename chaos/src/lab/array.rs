@@ -10,7 +10,7 @@
 
 use super::clock::{self, At};
 use super::error::LabError;
-use super::net::{Network, host_name};
+use super::net::{CONTROL_PORT, Network, host_name};
 use super::process::{Process, Scope};
 use super::{Lab, Observer};
 use serde_json::Value;
@@ -18,20 +18,21 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// Most hosts of an array: their addresses are 10.77.0.101 to 109.
 pub const MAX_ARRAY: u8 = 9;
 /// Last byte of the service address of "host 0".
 const FIRST_ADDRESS: u8 = 100;
-/// Port of the control networks.
-const CONTROL_PORT: u16 = 7400;
 /// A command of the operator may take so long, in s: it may wait for an election.
 const COMMAND_S: &str = "10";
 /// Between two looks at the status.
 const LOOK: Duration = Duration::from_millis(50);
 /// A daemon that is asked to end may take so long.
 const END: Duration = Duration::from_secs(10);
+/// A daemon that has ended is started again after that long.
+const REVIVE: Duration = Duration::from_millis(500);
 /// The first daemon answers, a new array comes up.
 const UP: Duration = Duration::from_secs(60);
 
@@ -107,13 +108,37 @@ pub fn with_prefix(address: IpAddr) -> String {
     format!("{address}/{length}")
 }
 
+/// What array is wanted.
+#[derive(Clone, Debug)]
+pub struct ArraySpec {
+    /// How many hosts, 1 to [`MAX_ARRAY`].
+    pub hosts: u8,
+    /// A preset of `rais init --timing`: `fast`, `lan`, `wan`.
+    pub timing: &'static str,
+    /// Each host's data on a disk of its own ([`Lab::disk`]), which can be frozen.
+    pub disks: bool,
+}
+
+impl ArraySpec {
+    /// `hosts` with `lan` timing and their data in the lab's directory.
+    #[must_use]
+    pub const fn new(hosts: u8) -> Self {
+        Self {
+            hosts,
+            timing: "lan",
+            disks: false,
+        }
+    }
+}
+
 /// A running array. Dropping it kills its daemons.
 #[derive(Debug)]
 pub struct Array<'lab> {
     lab: &'lab Lab,
     dir: PathBuf,
     binary: PathBuf,
-    hosts: u8,
+    spec: ArraySpec,
+    data: Vec<PathBuf>,
     daemons: Vec<Option<Process>>,
 }
 
@@ -123,14 +148,15 @@ impl<'lab> Array<'lab> {
     /// # Errors
     /// No binary, what a command said, or it did not come up in a minute.
     pub fn up(lab: &'lab Lab, hosts: u8) -> Result<Self, ArrayError> {
-        Self::up_with(lab, hosts, &built_binary()?)
+        Self::up_as(lab, ArraySpec::new(hosts))
     }
 
-    /// As [`Array::up`], with the binary `rais`.
+    /// As [`Array::up`], as `spec` says.
     ///
     /// # Errors
-    /// As for [`Array::up`].
-    pub fn up_with(lab: &'lab Lab, hosts: u8, rais: &Path) -> Result<Self, ArrayError> {
+    /// As for [`Array::up`]; disks are wanted and this machine has none.
+    pub fn up_as(lab: &'lab Lab, spec: ArraySpec) -> Result<Self, ArrayError> {
+        let (hosts, rais) = (spec.hosts, built_binary()?);
         if !(1..=MAX_ARRAY).contains(&hosts) {
             let (what, allowed) = (format!("{hosts} hosts"), format!("1 to {MAX_ARRAY}"));
             return Err(LabError::Range { what, allowed }.into());
@@ -138,14 +164,15 @@ impl<'lab> Array<'lab> {
         let dir = lab.logs().join("array");
         fs::create_dir_all(&dir).map_err(|source| file_error(&dir, source))?;
         let binary = dir.join("rais");
-        if fs::hard_link(rais, &binary).is_err() {
-            fs::copy(rais, &binary).map_err(|source| file_error(&binary, source))?;
+        if fs::hard_link(&rais, &binary).is_err() {
+            fs::copy(&rais, &binary).map_err(|source| file_error(&binary, source))?;
         }
         let mut array = Self {
             lab,
             dir,
             binary,
-            hosts,
+            spec,
+            data: Vec::new(),
             daemons: vec![None; usize::from(hosts)],
         };
         array.set_up()?;
@@ -153,16 +180,23 @@ impl<'lab> Array<'lab> {
     }
 
     fn set_up(&mut self) -> Result<(), ArrayError> {
-        for host in 1..=self.hosts {
-            let data = self.data(host);
+        for host in 1..=self.spec.hosts {
+            let data = if self.spec.disks {
+                self.lab.disk(host)?.join("data")
+            } else {
+                self.dir.join(host_name(host))
+            };
             fs::create_dir_all(&data).map_err(|source| file_error(&data, source))?;
+            self.data.push(data);
             self.write(&format!("h{host}.toml"), &self.configuration(host))?;
         }
         let group = "name = \"web\"\nzone = \"web.example.\"\n";
         let group = self.write("web.toml", group)?.display().to_string();
         let name = |host| ["--name".to_owned(), host_name(host)];
         let control = |host| ["--control".to_owned(), control(host).join(",")];
-        let mut init = vec!["init".to_owned()];
+        let mut init = ["init", "--timing", self.spec.timing]
+            .map(str::to_owned)
+            .to_vec();
         init.extend(name(1).into_iter().chain(control(1)));
         self.rais(1, &words(&init))?;
         self.start(1)?;
@@ -170,7 +204,7 @@ impl<'lab> Array<'lab> {
             array.status(1).is_ok_and(|s| s["leader"].is_string())
         })?;
         self.rais(1, &["group", "apply", &group])?;
-        for host in 2..=self.hosts {
+        for host in 2..=self.spec.hosts {
             let token = self.rais(1, &["token", "create"])?.trim().to_owned();
             let [peer, _] = self::control(1);
             let mut join = vec!["join".to_owned(), "--token".to_owned(), token];
@@ -202,20 +236,27 @@ impl<'lab> Array<'lab> {
         Ok(path)
     }
 
-    fn data(&self, host: u8) -> PathBuf {
-        self.dir.join(host_name(host))
+    pub(super) fn data(&self, host: u8) -> &Path {
+        let slot = usize::from(host).checked_sub(1);
+        let data = slot.and_then(|slot| self.data.get(slot));
+        data.map_or(&self.dir, PathBuf::as_path)
+    }
+
+    /// The start of a command line with `rais` on `host`.
+    pub(super) fn command(&self, host: u8) -> Result<Command, ArrayError> {
+        Ok(self.lab.host(host)?.command(&self.binary))
     }
 
     /// How many hosts it has.
     #[must_use]
     pub const fn hosts(&self) -> u8 {
-        self.hosts
+        self.spec.hosts
     }
 
     /// All service addresses.
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
-        (1..=self.hosts).flat_map(home_addresses).collect()
+        (1..=self.spec.hosts).flat_map(home_addresses).collect()
     }
 
     /// The daemon of `host`, to be signalled.
@@ -249,23 +290,36 @@ impl<'lab> Array<'lab> {
         Ok(())
     }
 
-    /// SIGKILL to the daemon of `host` and its children. Gives when.
+    /// Starts the daemons that have ended, as a service manager would. Gives which.
+    ///
+    /// # Errors
+    /// The system says no.
+    pub fn revive(&mut self) -> Result<Vec<u8>, ArrayError> {
+        let ended = |host: &u8| self.daemon(*host).is_err();
+        let ended: Vec<u8> = (1..=self.spec.hosts).filter(ended).collect();
+        for host in &ended {
+            self.start(*host)?;
+        }
+        Ok(ended)
+    }
+
+    /// SIGKILL to `whom` of the daemon of `host`. Gives when.
     ///
     /// # Errors
     /// It does not run.
-    pub fn kill(&self, host: u8) -> Result<At, ArrayError> {
-        Ok(self.daemon(host)?.kill(Scope::Family)?)
+    pub fn kill(&self, host: u8, whom: Scope) -> Result<At, ArrayError> {
+        Ok(self.daemon(host)?.kill(whom)?)
     }
 
-    /// SIGSTOP to the daemon of `host` and its children. Gives when.
+    /// SIGSTOP to `whom` of the daemon of `host`. Gives when.
     ///
     /// # Errors
     /// It does not run.
-    pub fn stop(&self, host: u8) -> Result<At, ArrayError> {
-        Ok(self.daemon(host)?.stop(Scope::Family)?)
+    pub fn stop(&self, host: u8, whom: Scope) -> Result<At, ArrayError> {
+        Ok(self.daemon(host)?.stop(whom)?)
     }
 
-    /// SIGCONT. Gives when.
+    /// SIGCONT to all of the family: who was not stopped does not mind. Gives when.
     ///
     /// # Errors
     /// It does not run.
@@ -354,14 +408,22 @@ impl<'lab> Array<'lab> {
     /// Who leads, as the first host that knows says.
     #[must_use]
     pub fn leader(&self) -> Option<u8> {
-        let mut said = (1..=self.hosts).filter_map(|host| self.status(host).ok());
-        said.find_map(|status| status["leader"].as_str()?.strip_prefix('h')?.parse().ok())
+        self.leader_beside(&[])
+    }
+
+    /// Who leads, as the first host that knows says, when `silent` are neither asked nor meant.
+    #[must_use]
+    pub fn leader_beside(&self, silent: &[u8]) -> Option<u8> {
+        let asked = (1..=self.spec.hosts).filter(|host| !silent.contains(host));
+        let mut said = asked.filter_map(|host| self.status(host).ok());
+        let leader = |status: Value| status["leader"].as_str()?.strip_prefix('h')?.parse().ok();
+        said.find_map(|status| leader(status).filter(|leader| !silent.contains(leader)))
     }
 
     /// Whether every address is online at home, as the first host that answers says.
     #[must_use]
     pub fn is_home(&self) -> bool {
-        let mut said = (1..=self.hosts).filter_map(|host| self.status(host).ok());
+        let mut said = (1..=self.spec.hosts).filter_map(|host| self.status(host).ok());
         let Some(status) = said.next() else {
             return false;
         };
@@ -381,15 +443,49 @@ impl<'lab> Array<'lab> {
     /// Which one is not, after `limit`.
     pub fn wait_home(&self, observer: &Observer, limit: Duration) -> Result<At, ArrayError> {
         let end = clock::now().after(limit);
-        for host in 1..=self.hosts {
-            for address in home_addresses(host) {
-                if !observer.wait(address, &[host], end.since(clock::now())) {
-                    let what = format!("{address} is answered by h{host}");
-                    return Err(ArrayError::Late { what, limit });
-                }
+        match self.stray(observer, end) {
+            None => Ok(clock::now()),
+            Some((address, host)) => Err(self.not_home(address, host, limit)),
+        }
+    }
+
+    /// As [`Array::wait_home`], and starts on the way what has ended ([`Array::revive`]).
+    ///
+    /// # Errors
+    /// As for [`Array::wait_home`] and [`Array::revive`].
+    pub fn bring_home(&mut self, observer: &Observer, limit: Duration) -> Result<At, ArrayError> {
+        let end = clock::now().after(limit);
+        loop {
+            let revived = self.revive()?;
+            if !revived.is_empty() {
+                println!("   started again: {revived:?}");
+            }
+            let Some((address, host)) = self.stray(observer, clock::now().after(REVIVE)) else {
+                return Ok(clock::now());
+            };
+            if clock::now() >= end {
+                return Err(self.not_home(address, host, limit));
             }
         }
-        Ok(clock::now())
+    }
+
+    /// Says what the array thinks of an address that is not home, as the leader tells it.
+    fn not_home(&self, address: IpAddr, host: u8, limit: Duration) -> ArrayError {
+        let teller = self.leader().unwrap_or(1);
+        let say = |arguments: &[&str]| {
+            let said = self.rais(teller, arguments);
+            said.unwrap_or_else(|error| error.to_string())
+        };
+        let (status, why) = (say(&["status"]), say(&["why", &address.to_string()]));
+        let what = format!("{address} is answered by h{host}; h{teller} says:\n{status}\n{why}");
+        ArrayError::Late { what, limit }
+    }
+
+    /// An address that was not answered by its home alone until `end`, and that home.
+    fn stray(&self, observer: &Observer, end: At) -> Option<(IpAddr, u8)> {
+        let of = |host| home_addresses(host).map(|address| (address, host));
+        let mut all = (1..=self.spec.hosts).flat_map(of);
+        all.find(|(address, host)| !observer.wait(*address, &[*host], end.since(clock::now())))
     }
 
     /// Looks again and again, at most for `limit`; `what` is said if it never comes.

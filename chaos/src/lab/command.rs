@@ -1,4 +1,4 @@
-//! Runs the three programs of the lab: `ip`, `nft` and `bridge`. Never through a shell.
+//! Runs the programs of the lab: `ip`, `nft`, `bridge`, and those for disks. Never through a shell.
 //!
 //! Whole batches go to one process over its standard input, since a process costs 1-3 ms here.
 //! Every failure names the command, the line of a batch that failed, and what the program said.
@@ -12,6 +12,14 @@ pub(super) const PROGRAMS: [(&str, &str); 3] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("nft", "nftables"),
+];
+
+/// The programs that disks of the lab need besides.
+const DISK_PROGRAMS: [(&str, &str); 4] = [
+    ("fsfreeze", "util-linux"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mount", "mount"),
+    ("umount", "mount"),
 ];
 
 /// Runs `program` with `arguments` and gives what it printed.
@@ -72,7 +80,8 @@ fn run_with(
 }
 
 fn start_error(program: &'static str, command: &str, source: std::io::Error) -> LabError {
-    let known = PROGRAMS.iter().find(|(name, _)| *name == program);
+    let mut known = PROGRAMS.iter().chain(&DISK_PROGRAMS);
+    let known = known.find(|(name, _)| *name == program);
     match known {
         Some((program, package)) if source.kind() == ErrorKind::NotFound => {
             LabError::Missing { program, package }

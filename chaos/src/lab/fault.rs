@@ -10,8 +10,9 @@
 use super::Lab;
 use super::clock::{self, At};
 use super::command;
+use super::disk::Frozen;
 use super::error::LabError;
-use super::net::{self, BRIDGE, Network, host_name};
+use super::net::{self, BRIDGE, CONTROL_PORT, Network, host_name};
 use super::process::{Process, Scope};
 use super::space::Space;
 use std::fmt;
@@ -91,6 +92,28 @@ pub enum Fault {
         /// Of a hundred, 1 to 99.
         percent: u8,
     },
+    /// All control traffic is lost on a network, between all hosts; all else passes.
+    ControlLost {
+        /// On which network.
+        network: Network,
+    },
+    /// No Raft on a network, between all hosts: its control traffic over TCP is lost. Heartbeats and
+    /// all else pass.
+    RaftLost {
+        /// On which network.
+        network: Network,
+    },
+    /// A whole network falls silent: its switch forwards nothing, and no host loses its carrier.
+    NetworkLost {
+        /// Which.
+        network: Network,
+    },
+    /// The host's own disk hangs: reads go on, writes and fsync wait. Thaws with its handle, since
+    /// a process that waits for it can't even be killed. Needs `Lab::disk`.
+    Freeze {
+        /// The host.
+        host: u8,
+    },
     /// Someone adds an address to the host by hand.
     AddAddress {
         /// The host.
@@ -117,6 +140,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = |scope: &Scope| match scope {
             Scope::Alone => "",
+            Scope::Children => "'s children",
             Scope::Family => " and its children",
         };
         let on = |network: &Network| network.name();
@@ -144,6 +168,10 @@ impl fmt::Display for Fault {
             } => {
                 write!(f, "{percent} % loss at h{host} on {}", on(network))
             }
+            Self::ControlLost { network } => write!(f, "control traffic lost on {}", on(network)),
+            Self::RaftLost { network } => write!(f, "Raft lost on {}", on(network)),
+            Self::NetworkLost { network } => write!(f, "{} silent", on(network)),
+            Self::Freeze { host } => write!(f, "disk of h{host} frozen"),
             Self::AddAddress { host, address } => write!(f, "{address} added to h{host} by hand"),
             Self::DeleteAddress { host, address } => {
                 write!(f, "{address} deleted from h{host} by hand")
@@ -175,6 +203,7 @@ enum Undo {
     Script(String, String),
     Delete(Space, String),
     Restore(Space, String),
+    Thaw(Frozen),
 }
 
 impl Injected {
@@ -190,6 +219,7 @@ impl Injected {
             Undo::Script(space, script) => command::nft(&space, &script)?,
             Undo::Delete(space, address) => forgive(space.delete_address(&address))?,
             Undo::Restore(space, rules) => restore(&space, &rules)?,
+            Undo::Thaw(frozen) => frozen.thaw()?,
         }
         Ok(clock::now())
     }
@@ -208,12 +238,17 @@ impl Lab {
             Fault::Stop { process, scope } => process
                 .stop(*scope)
                 .map(|_| Undo::Resume(process.clone(), *scope)),
-            Fault::Carrier { .. } | Fault::LinkDown { .. } | Fault::Partition { .. } => {
-                self.unplug(fault)
-            }
-            Fault::Mute { .. } | Fault::Deaf { .. } | Fault::Cut { .. } | Fault::Loss { .. } => {
-                self.drop_frames(fault)
-            }
+            Fault::Carrier { .. }
+            | Fault::LinkDown { .. }
+            | Fault::Partition { .. }
+            | Fault::NetworkLost { .. } => self.unplug(fault),
+            Fault::Mute { .. }
+            | Fault::Deaf { .. }
+            | Fault::Cut { .. }
+            | Fault::Loss { .. }
+            | Fault::ControlLost { .. }
+            | Fault::RaftLost { .. } => self.drop_frames(fault),
+            Fault::Freeze { host } => self.freeze(*host).map(Undo::Thaw),
             Fault::AddAddress { host, address } => {
                 let host = self.host(*host)?;
                 host.add_address(address)?;
@@ -243,7 +278,11 @@ impl Lab {
 
     fn check(&self, fault: &Fault) -> Result<(), LabError> {
         match fault {
-            Fault::Kill { .. } | Fault::Stop { .. } => {}
+            Fault::Kill { .. }
+            | Fault::Stop { .. }
+            | Fault::ControlLost { .. }
+            | Fault::RaftLost { .. }
+            | Fault::NetworkLost { .. } => {}
             Fault::Cut { from, to, .. } => {
                 self.host(*from)?;
                 self.host(*to)?;
@@ -262,6 +301,7 @@ impl Lab {
             | Fault::Loss { host, .. }
             | Fault::AddAddress { host, .. }
             | Fault::DeleteAddress { host, .. }
+            | Fault::Freeze { host }
             | Fault::FlushRules { host } => {
                 self.host(*host)?;
             }
@@ -285,6 +325,10 @@ impl Lab {
                     back,
                 )
             }
+            Fault::NetworkLost { network } => {
+                let up = vec![format!("link set {BRIDGE} up")];
+                (self.switch(*network), format!("link set {BRIDGE} down"), up)
+            }
             Fault::LinkDown { host, network } => {
                 let interface = network.interface();
                 let mut up = vec![format!("link set {interface} up")];
@@ -304,6 +348,8 @@ impl Lab {
             Fault::Cut { from, to, network } => {
                 (network, format!("iifname h{from} oifname h{to} drop\n"))
             }
+            Fault::ControlLost { network } => (network, control_rules("{ tcp, udp }")),
+            Fault::RaftLost { network } => (network, control_rules("tcp")),
             Fault::Loss {
                 host,
                 network,
@@ -323,6 +369,12 @@ impl Lab {
         let delete = format!("delete table bridge {table}\n");
         Ok(Undo::Script(switch.to_owned(), delete))
     }
+}
+
+/// Drops control traffic of `protocols`, there and back.
+fn control_rules(protocols: &str) -> String {
+    let drop = |end| format!("meta l4proto {protocols} th {end} {CONTROL_PORT} drop\n");
+    ["dport", "sport"].map(drop).concat()
 }
 
 /// An address that the daemon took off already is off.

@@ -7,13 +7,15 @@
 //! (`Lab::sweep`, which `Lab::up` calls).
 //!
 //! Limits: root; `ip`, `nft`, `bridge` installed; no netem here, so frames can be lost but not
-//! delayed, duplicated or reordered (the simulator does that); disks are not frozen.
+//! delayed, duplicated or reordered (the simulator does that).
 
 pub mod array;
 mod clock;
 mod command;
+mod disk;
 mod error;
 mod fault;
+mod follow;
 mod frame;
 mod names;
 mod net;
@@ -26,8 +28,10 @@ mod space;
 mod tcp;
 
 pub use clock::{At, now, wait_until};
+pub use disk::disks_available;
 pub use error::LabError;
 pub use fault::{Fault, Injected};
+pub use follow::Follower;
 pub use net::{MAX_HOSTS, Mac, Network, host_mac, host_name};
 pub use observer::{MAX_CLAIMS, MAX_PROBES, MAX_TARGETS, Observer, Targets};
 pub use process::{Process, Scope};
@@ -221,12 +225,14 @@ impl Lab {
         self.kept = true;
         let mut names = names::spaces();
         names.retain(|name| self.spaces().any(|space| space.name() == name));
+        disk::thaw_all(&self.logs);
         tear_down(&names, &self.logs)?;
+        disk::take_away(&self.logs);
         let _ = fs::remove_dir_all(&self.logs);
         Ok(())
     }
 
-    /// Removes what runs that were killed left behind: processes, namespaces. Gives how many
+    /// Removes what runs that were killed left behind: processes, namespaces, disks. Gives how many
     /// namespaces. Never touches those of a living process, nor kept ones.
     ///
     /// # Errors
@@ -234,7 +240,10 @@ impl Lab {
     pub fn sweep() -> Result<usize, LabError> {
         let mut orphans = names::spaces();
         orphans.retain(|space| names::is_orphan(space));
+        let disks = disk::orphans();
+        disks.iter().for_each(|lab| disk::thaw_all(lab));
         tear_down(&orphans, &std::env::temp_dir())?;
+        disks.iter().for_each(|lab| disk::take_away(lab));
         for base in orphans.iter().filter_map(|space| space.rsplit_once('-')) {
             let _ = fs::remove_dir_all(std::env::temp_dir().join(base.0));
         }
@@ -249,7 +258,9 @@ impl Drop for Lab {
         }
         let mut names = names::spaces();
         names.retain(|name| self.spaces().any(|space| space.name() == name));
+        disk::thaw_all(&self.logs);
         let _ = tear_down(&names, &self.logs);
+        disk::take_away(&self.logs);
         if !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.logs);
         } else if self.logs.exists() {

@@ -19,6 +19,8 @@ pub const MAX_HOSTS: u8 = 16;
 pub(super) const NONCES: u8 = 16;
 /// Last byte of the first probe source address (v4).
 pub(super) const FIRST_NONCE: u8 = 224;
+/// Port of the array's control traffic, TCP and UDP.
+pub(super) const CONTROL_PORT: u16 = 7400;
 /// The bridge in a switch's namespace.
 pub(super) const BRIDGE: &str = "br0";
 

@@ -21,6 +21,8 @@ use std::time::Duration;
 pub enum Scope {
     /// The process alone: its children live on.
     Alone,
+    /// Its descendants and not itself; itself if it has none.
+    Children,
     /// The process and all its descendants, as when a machine dies.
     Family,
 }
@@ -73,11 +75,14 @@ impl Process {
     /// # Errors
     /// It has ended before.
     pub fn kill(&self, scope: Scope) -> Result<At, LabError> {
+        let dies = scope != Scope::Children || names::family(self.0.pid).len() < 2;
         if scope == Scope::Family {
             self.signal(scope, Signal::STOP)?;
         }
         let at = self.signal(scope, Signal::KILL)?;
-        let _ = self.0.lock().wait();
+        if dies {
+            let _ = self.0.lock().wait();
+        }
         Ok(at)
     }
 
@@ -164,6 +169,13 @@ fn send(pid: u32, scope: Scope, signal: Signal) {
     let whom = match scope {
         Scope::Alone => vec![pid],
         Scope::Family => names::family(pid),
+        Scope::Children => {
+            let mut family = names::family(pid);
+            if family.len() > 1 {
+                family.remove(0);
+            }
+            family
+        }
     };
     // Children die before their parents: a stopped group that loses its head is sent SIGCONT by the
     // kernel, and whoever asked to be told of its parent's death would clean up.
