@@ -1,10 +1,7 @@
 //! Faults that must cost nothing: no leader, and one control network less.
 
 use chaos::lab::array::{Array, home_addresses};
-use chaos::lab::{
-    At, Fault, Gap, Injected, Intervals, Network, Report, Scope, Targets, host_name, now,
-    wait_until,
-};
+use chaos::lab::{At, Fault, Gap, Injected, Network, Report, Scope, Targets, now, wait_until};
 use std::time::Duration;
 
 use crate::{HOME, HOSTS, is_long, lab, pause, turn};
@@ -14,21 +11,15 @@ const LEADERLESS: Duration = Duration::from_secs(15);
 const LONG_LEADERLESS: Duration = Duration::from_secs(60);
 /// Of five hosts two may be away: the others still are a quorum.
 const AWAY: usize = 2;
-/// A stopped leader stays stopped at least so long, in ms: longer than its lease.
-const STOPPED: u64 = 500;
-/// So long, in ms, a resumed host has to come back before the next one is stopped.
-const BACK: u64 = 300;
-/// After that long at home a host that was stopped must miss nothing again.
-const SETTLED: Duration = Duration::from_millis(200);
 /// How long a control network is gone.
 const CUT: u64 = 10_000;
 /// Moments told by different threads may differ by so much.
 const SLACK: Duration = Duration::from_millis(20);
 
-/// A host was stopped, then resumed.
-#[derive(Clone, Copy, Debug)]
-struct Stopped {
-    host: u8,
+/// Leaders were stopped, then resumed; by the end all were at home again.
+#[derive(Clone, Debug)]
+struct Round {
+    stopped: Vec<u8>,
     from: At,
     to: At,
 }
@@ -43,7 +34,7 @@ fn leaderless() -> Duration {
 
 /// Goal: a lease needs no leader: while nobody can be elected, each host keeps its addresses.
 /// Method: five hosts; Raft is cut off on both networks, heartbeats pass, for 15 s (60 with
-/// RAIS_LONG); each probe looked at, and that there was no leader in the end.
+/// RAIS_LONG); each probe looked at, and that there was no quorum in the end.
 #[test]
 fn election_without_end_misses_no_probe() {
     let _turn = turn();
@@ -57,7 +48,7 @@ fn election_without_end_misses_no_probe() {
     let observer = lab.observe(&Targets::new(&array.addresses())).unwrap();
     let cut = Network::ALL.map(|network| lab.inject(&Fault::RaftLost { network }).unwrap());
     wait_until(now().after(leaderless()));
-    let (leader, status) = (array.leader(), array.rais(1, &["status"]));
+    let status = array.status(1).unwrap();
     for one in cut {
         one.undo().unwrap();
     }
@@ -66,13 +57,13 @@ fn election_without_end_misses_no_probe() {
         .unwrap();
     array.wait_home(&observer, HOME).unwrap();
     let said: Vec<String> = missed(&observer.stop().unwrap()).collect();
-    assert_eq!(leader, None, "a leader without Raft: {status:?}");
-    assert!(said.is_empty(), "{}\n{status:?}", said.join("\n"));
+    assert_eq!(status["quorum"], false, "a quorum without Raft: {status}");
+    assert!(said.is_empty(), "{}\n{status}", said.join("\n"));
 }
 
 /// Goal: leaders that fail one after the other cost no address of a host that they are not.
-/// Method: five hosts; whoever leads is stopped as soon as it is known, two at a time, for 15 s (60
-/// with RAIS_LONG); then each gap must be one of an address whose home was stopped.
+/// Method: five hosts; whoever leads is stopped, and the next one as well, as soon as a third one
+/// leads both go on; again and again for 15 s (60 with RAIS_LONG).
 #[test]
 fn leaders_stopped_again_and_again_cost_the_other_hosts_no_probe() {
     let _turn = turn();
@@ -82,106 +73,47 @@ fn leaders_stopped_again_and_again_cost_the_other_hosts_no_probe() {
     let array = Array::up(&lab, HOSTS).unwrap();
     let observer = lab.observe(&Targets::new(&array.addresses())).unwrap();
     array.wait_home(&observer, HOME).unwrap();
-    let began = now();
-    let end = began.after(leaderless());
-    let (mut past, mut away): (Vec<Stopped>, Vec<Stopped>) = (Vec::new(), Vec::new());
-    let resume = |mut one: Stopped| {
-        one.to = array.resume(one.host).unwrap();
-        one
-    };
-    while now() < end {
-        let stopped: Vec<u8> = away.iter().map(|one| one.host).collect();
-        let Some(host) = array.leader_beside(&stopped) else {
-            continue;
-        };
-        if away.len() == AWAY {
-            past.push(resume(away.remove(0)));
-            // Three must be able to acknowledge at any time: it first has to come back.
-            pause(BACK);
+    let (end, mut rounds, mut late) = (now().after(leaderless()), Vec::new(), None);
+    while now() < end && late.is_none() {
+        let (from, mut stopped) = (now(), Vec::new());
+        while stopped.len() < AWAY {
+            if let Some(host) = array.leader_beside(&stopped) {
+                array.stop(host, Scope::Family).unwrap();
+                stopped.push(host);
+            }
         }
-        let from = array.stop(host, Scope::Family).unwrap();
-        away.push(Stopped {
-            host,
-            from,
-            to: from,
-        });
-        pause(STOPPED);
+        let third = |array: &Array<'_>| array.leader_beside(&stopped).is_some();
+        late = array.until(HOME, "a third leader", third).err();
+        for host in &stopped {
+            array.resume(*host).unwrap();
+        }
+        late = late.or(array.wait_home(&observer, HOME).err());
+        let to = now();
+        rounds.push(Round { stopped, from, to });
     }
-    let ended = now();
-    past.extend(away.into_iter().map(resume));
-    array.wait_home(&observer, HOME).unwrap();
     let report = observer.stop().unwrap();
-
-    let span = ended.since(began);
-    println!(
-        "{} leaders stopped in {span:?}: {:?}",
-        past.len(),
-        of_each(&past)
-    );
-    let least = span.as_secs() / 2;
-    assert!(
-        past.len() as u64 > least,
-        "{} leaders in {span:?}",
-        past.len()
-    );
-    assert_eq!(report.dual_probes(), 0, "{}", report.json());
-    let (mut said, mut watched) = (Vec::new(), Duration::ZERO);
+    for round in &rounds {
+        println!(
+            "{:?} away, home after {:?}",
+            round.stopped,
+            round.to.since(round.from)
+        );
+    }
+    let is_price = |gap: &Gap, host: u8| {
+        let mut hit = rounds.iter().filter(|round| round.stopped.contains(&host));
+        hit.any(|round| round.from <= gap.from.after(SLACK) && gap.to <= round.to.after(SLACK))
+    };
+    let mut said: Vec<String> = late.iter().map(ToString::to_string).collect();
     for host in 1..=HOSTS {
         for address in home_addresses(host) {
             let seen = report.address(address).unwrap();
-            watched += watched_of(seen, host, &past, began, ended);
-            let wrong = seen
-                .gaps
-                .iter()
-                .filter(|gap| !is_excused(seen, gap, host, &past));
+            let gaps = seen.gaps.iter().filter(|gap| !gap.open || gap.lost > 1);
+            let wrong = gaps.filter(|gap| !is_price(gap, host));
             said.extend(wrong.map(|gap| format!("{address} of h{host}: {gap:?}")));
         }
     }
-    let all = span * u32::from(HOSTS) * 2;
-    println!("addresses of hosts that were not stopped were watched for {watched:?} of {all:?}");
-    assert!(
-        watched > all / 5,
-        "too little was watched: {watched:?} of {all:?}"
-    );
-    assert!(said.is_empty(), "{}\n{past:#?}", said.join("\n"));
-}
-
-fn of_each(past: &[Stopped]) -> Vec<usize> {
-    let of = |host| past.iter().filter(|one| one.host == host).count();
-    (1..=HOSTS).map(of).collect()
-}
-
-/// Since when, before `at`, `host` counts as settled after the stop `one`: at home again for a while.
-fn settled(seen: &Intervals, host: u8, one: &Stopped, at: At) -> Option<At> {
-    let (name, since) = (host_name(host), one.to);
-    let home = seen.tenures.iter().filter(|tenure| tenure.host == name);
-    let settled = home.map(|tenure| (tenure.from.max(since).after(SETTLED), tenure.to));
-    let mut settled = settled.filter(|(settled, to)| settled <= to && *settled <= at);
-    settled.next().map(|(settled, _)| settled)
-}
-
-/// A gap is the price of a stop if it begins after it, and before its host was settled again.
-fn is_excused(seen: &Intervals, gap: &Gap, host: u8, past: &[Stopped]) -> bool {
-    // The newest question of all may still be on its way to its answer.
-    if gap.open && gap.lost <= 1 {
-        return true;
-    }
-    let mut stops = past.iter().filter(|one| one.host == host);
-    stops.any(|one| {
-        one.from <= gap.from.after(SLACK) && settled(seen, host, one, gap.from).is_none()
-    })
-}
-
-/// How long no gap of an address of `host` would have been excused.
-fn watched_of(seen: &Intervals, host: u8, past: &[Stopped], began: At, ended: At) -> Duration {
-    let mut stops: Vec<&Stopped> = past.iter().filter(|one| one.host == host).collect();
-    stops.sort_by_key(|one| one.from);
-    let (mut watched, mut since) = (Duration::ZERO, Some(began));
-    for one in stops {
-        watched += since.map_or(Duration::ZERO, |since| one.from.since(since));
-        since = settled(seen, host, one, ended);
-    }
-    watched + since.map_or(Duration::ZERO, |since| ended.since(since))
+    assert_eq!(report.dual_probes(), 0, "{}", report.json());
+    assert!(said.is_empty(), "{}\n{rounds:#?}", said.join("\n"));
 }
 
 /// Goal: the loss of one control network is no failover, whichever of them it is.
