@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Failover of three daemons on real interfaces, in network namespaces, as a client on the LAN sees it:
-# each fault N times (10), gaps and dual answers as a table. Needs root; takes some six minutes with
-# 10 runs; let nothing else run. keepalived in the same lab: the example `keepalived`.
+# rais beside keepalived on real interfaces, in network namespaces, as a client on the LAN sees it:
+# the same faults N times each (10), in one run. Prints a table and writes a picture of it. Needs root
+# and the package keepalived; takes some nine minutes with 10 runs; let nothing else run.
 #
-#   bench/failover-lab.sh [N]
+#   bench/failover-lab.sh [N [PICTURE]]      the picture is docs/pictures/failover-measured.svg
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+runs=${1:-10}
+picture=${2:-docs/pictures/failover-measured.svg}
 cargo build --quiet --release --locked -p rais
-exec cargo run --quiet --release --locked -p chaos --example failover -- "$@"
+exec cargo run --quiet --release --locked -p chaos --example failover -- "$runs" "$picture"

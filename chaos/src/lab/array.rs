@@ -458,7 +458,7 @@ impl<'lab> Array<'lab> {
         loop {
             let revived = self.revive()?;
             if !revived.is_empty() {
-                println!("   started again: {revived:?}");
+                eprintln!("   started again: {revived:?}");
             }
             let Some((address, host)) = self.stray(observer, clock::now().after(REVIVE)) else {
                 return Ok(clock::now());
