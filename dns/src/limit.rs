@@ -92,7 +92,7 @@ struct Set([Entry; WAYS]);
 
 /// The table of one thread.
 #[derive(Debug)]
-pub(crate) struct Limiter {
+pub struct Limiter {
     sets: Box<[Set]>,
     rates: RateLimit,
     seed: u64,
@@ -100,7 +100,7 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     /// `seed` is secret: who knows it can choose which clients share an entry.
-    pub(crate) fn new(rates: RateLimit, seed: u64) -> Limiter {
+    pub fn new(rates: RateLimit, seed: u64) -> Limiter {
         Limiter {
             sets: vec![Set::default(); SETS].into_boxed_slice(),
             rates,
@@ -109,7 +109,7 @@ impl Limiter {
     }
 
     /// Whether one more answer may go to `client`.
-    pub(crate) fn judge(&mut self, client: IpAddr, bucket: Bucket, now_us: u64) -> Verdict {
+    pub fn judge(&mut self, client: IpAddr, bucket: Bucket, now_us: u64) -> Verdict {
         let (rate, kind, what) = match bucket {
             Bucket::Answer(what) => (self.rates.answers, 1, what),
             Bucket::Negative(what) => (self.rates.negative, 2, what),
