@@ -173,6 +173,8 @@ fn count(counter: &AtomicU64) {
 /// One session with one host.
 struct Session {
     id: [u8; 8],
+    /// Which end of its connection this host was.
+    role: Role,
     seal: LessSafeKey,
     open: LessSafeKey,
     /// Counter of the next packet sealed.
@@ -241,9 +243,11 @@ fn cipher(key: &[u8; 32]) -> Result<LessSafeKey, InstallError> {
 }
 
 impl Table {
-    /// Drops the sessions of an older boot and, if the host has too many, its most useless one:
-    /// the oldest that the peer may not have, else the oldest.
-    fn make_room(&mut self, host: HostId, boot: Boot) {
+    /// Drops the sessions of an older boot and, if this end has too many of this role, the most
+    /// useless one of them: the oldest that the peer may not have, else the oldest. Only of the same
+    /// role: when two hosts dial each other at once, each would else push out the session that the
+    /// other one is about to use, and they would be deaf to each other until the next connection.
+    fn make_room(&mut self, host: HostId, boot: Boot, role: Role) {
         let Self { peers, by_id } = self;
         let peer = peers.entry(host).or_default();
         if boot > peer.boot {
@@ -251,10 +255,15 @@ impl Table {
             peer.sessions.clear();
             peer.boot = boot;
         }
-        if peer.sessions.len() >= MAX_SESSIONS {
-            let unsure = peer.sessions.iter().position(|session| !session.confirmed);
-            let old = peer.sessions.remove(unsure.unwrap_or(0));
-            by_id.remove(&old.id);
+        let all = peer.sessions.iter().enumerate();
+        let mut same = all.filter(|(_, session)| session.role == role);
+        if same.clone().count() >= MAX_SESSIONS / 2 {
+            let oldest = same.clone().map(|(at, _)| at).next();
+            let unsure = same.find(|(_, session)| !session.confirmed);
+            if let Some(at) = unsure.map(|(at, _)| at).or(oldest) {
+                let old = peer.sessions.remove(at);
+                by_id.remove(&old.id);
+            }
         }
     }
 }
@@ -288,6 +297,7 @@ impl Sessions {
         };
         let session = Session {
             id: keys.id,
+            role,
             seal: cipher(mine)?,
             open: cipher(theirs)?,
             next: 0,
@@ -311,7 +321,7 @@ impl Sessions {
             if table.by_id.contains_key(&keys.id) {
                 return Err(InstallError::Duplicate(host));
             }
-            table.make_room(host, boot);
+            table.make_room(host, boot, role);
             table.by_id.insert(keys.id, host);
             table.peers.entry(host).or_default().sessions.push(session);
         }

@@ -141,7 +141,33 @@ fn half_made_sessions_do_not_push_out_the_one_in_use() {
             .unwrap();
     }
     assert!(opened(&at_b, &sealed(&at_a, B, b"y")).is_ok());
-    assert_eq!(lock(&at_b.table).by_id.len(), MAX_SESSIONS);
+    assert_eq!(lock(&at_b.table).by_id.len(), MAX_SESSIONS / 2);
+}
+
+/// Goal: two hosts that dial each other at the same time hear each other afterwards (found by stopping
+/// leaders in the lab: a host was deaf to another one for as long as one looked).
+/// Method: tables full of used sessions; then each end accepts before its own dial is answered.
+#[test]
+fn crossing_dials_leave_both_ends_a_session_in_common() {
+    let (a, b) = (Sessions::new(), Sessions::new());
+    let boot = Boot(1);
+    let dial = |seed: u8| {
+        b.install(A, boot, Role::Acceptor, &keys(seed)).unwrap();
+        a.install(B, boot, Role::Dialer, &keys(seed)).unwrap();
+        let packet = sealed(&a, B, b"x");
+        opened(&b, &packet).unwrap();
+    };
+    for seed in 1..=8 {
+        dial(seed);
+    }
+    b.install(A, boot, Role::Acceptor, &keys(20)).unwrap();
+    a.install(B, boot, Role::Acceptor, &keys(21)).unwrap();
+    a.install(B, boot, Role::Dialer, &keys(20)).unwrap();
+    b.install(A, boot, Role::Dialer, &keys(21)).unwrap();
+    let packet = sealed(&a, B, b"to b");
+    assert_eq!(opened(&b, &packet).unwrap().1, b"to b");
+    let packet = sealed(&b, A, b"to a");
+    assert_eq!(opened(&a, &packet).unwrap().1, b"to a");
 }
 
 /// Goal: a forgotten host is mute and deaf for good, and the observer hears of each session.
