@@ -62,7 +62,8 @@ impl Observer {
         let prober = std::thread::spawn(move || {
             let (mut sent, mut number) = (Vec::new(), 0_u16);
             while !ends.load(Ordering::Relaxed) {
-                number += 1;
+                // A long watch asks more often than there are numbers.
+                number = number.wrapping_add(1);
                 sent.push((number, boottime_us()));
                 for service in &asked {
                     // Errors: the queue of the device is full, the question is lost.
