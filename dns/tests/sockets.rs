@@ -299,3 +299,47 @@ fn every_address_answers() {
         );
     }
 }
+
+/// Goal: several threads share an address: each client is answered by one of them, all are
+/// counted, a second server still fails, and the address is given back.
+/// Method: three threads on two addresses, one a wildcard; 60 clients; bind again.
+#[test]
+fn several_threads_share_an_address() {
+    let three = Settings {
+        threads: 3.try_into().unwrap(),
+        ..settings()
+    };
+    let listen = ["127.0.0.1:0", "0.0.0.0:0"].map(|address| address.parse().unwrap());
+    let shared = Arc::new(ArcSwap::from_pointee(zones()));
+    let server = DnsServer::bind(&listen, shared.clone(), three).unwrap();
+    server.set_ready(true);
+    let taken = server.addresses().to_vec();
+    let host = ask("h2.web.example.", 1).bytes();
+    for n in 0..60 {
+        let mut address = taken[n % 2];
+        address.set_ip([127, 0, 0, 1].into());
+        assert_eq!(udp(&client(address), &host), "NoError aa an[A 10.77.0.102]");
+    }
+    assert_eq!(server.stats().get("udp"), 60);
+    assert!(DnsServer::bind(&taken, shared.clone(), three).is_err());
+    ended(server);
+    let again = DnsServer::bind(&taken, shared, three).unwrap();
+    assert_eq!(again.addresses(), taken);
+}
+
+/// Goal: UDP alone keeps an address too: a server whose TCP is elsewhere can't be joined.
+/// Method: another socket on the address, with SO_REUSEPORT, after the server's.
+#[test]
+fn nobody_joins_the_udp_address_by_chance() {
+    let one = Settings {
+        threads: 1.try_into().unwrap(),
+        ..settings()
+    };
+    let shared = Arc::new(ArcSwap::from_pointee(zones()));
+    let server = DnsServer::bind(&loopback(), shared, one).unwrap();
+    let kind = socket2::Type::DGRAM;
+    let other = socket2::Socket::new(socket2::Domain::IPV4, kind, None).unwrap();
+    other.set_reuse_port(true).unwrap();
+    let error = other.bind(&server.addresses()[0].into()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
