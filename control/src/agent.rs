@@ -10,7 +10,11 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use statemachine::{AddressState, Boot, Epoch, GroupName, HostId, State};
 
-use crate::{GroupReport, HeldPhase, HeldReport, Instant, Report};
+use crate::{Client, GroupReport, HeldPhase, HeldReport, Instant, Report};
+
+/// A claim of an address by another machine is told for so long after it was last heard, in ms: the
+/// driver tells of one every 10 s.
+const CONTEST_MS: u64 = 25_000;
 
 /// Work for the driver. Actions on one address are performed in the order given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,13 @@ pub enum HostAction {
     Manage {
         /// Address, length of its prefix in bits, and group.
         addresses: Vec<(IpAddr, u8, GroupName)>,
+    },
+    /// Clients of an earlier holder of an address that was just taken: make them notice.
+    Tickle {
+        /// Which.
+        address: IpAddr,
+        /// Who.
+        clients: Vec<Client>,
     },
     /// Take the address off the interface.
     Release {
@@ -84,6 +95,7 @@ struct Held {
     group: GroupName,
     phase: HeldPhase,
     began: Instant,
+    contested: Option<(String, Instant)>,
 }
 
 /// What this host holds and is busy with.
@@ -116,6 +128,10 @@ impl Agent {
                 .collect(),
             None => Vec::new(),
         };
+        for held in self.held.values_mut() {
+            let stands = |(_, since): &(String, Instant)| now.ms_since(*since) < CONTEST_MS;
+            held.contested = held.contested.take().filter(stands);
+        }
         let mut actions = self.let_go(&wanted);
         // A failure stays told, and is not tried again, until the log has moved on: with lease or
         // without. The leader may have given the address away on the strength of this report.
@@ -146,6 +162,7 @@ impl Agent {
                     group: group.clone(),
                     phase,
                     began: now,
+                    contested: None,
                 },
             );
             let prefix_len = address.prefix_len;
@@ -223,6 +240,19 @@ impl Agent {
         }
     }
 
+    /// Another machine claims an address. True when that is news.
+    pub fn contested(&mut self, address: IpAddr, by: String, now: Instant) -> bool {
+        let Some(held) = self.held.get_mut(&address) else {
+            return false;
+        };
+        let news = held
+            .contested
+            .as_ref()
+            .is_none_or(|(known, _)| *known != by);
+        held.contested = Some((by, now));
+        news
+    }
+
     /// A release ended: the address is off the interface.
     pub fn released(&mut self, address: IpAddr, epoch: Epoch) {
         if self
@@ -241,6 +271,7 @@ impl Agent {
             address: *ip,
             epoch: held.epoch,
             phase: held.phase.clone(),
+            contested: held.contested.as_ref().map(|(by, _)| by.clone()),
         });
         let mine = state
             .groups

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use statemachine::{ArrayCommand, Boot, Command, Epoch, GroupName, Host, HostId, LogTime, State};
 
 use crate::agent::manageable;
+use crate::clients::Clients;
 use crate::fence::{Moves, Scene};
 use crate::pace::{Pace, Settling};
 use crate::{
-    Agent, Fences, Heartbeat, HostAction, Instant, Lease, LocalGroup, Message, Promises, Took,
-    View, Vow, facts, plan,
+    Agent, Client, Fences, Heartbeat, HostAction, Instant, Lease, LocalGroup, Message, Promises,
+    Took, View, Vow, facts, plan,
 };
 
 /// A plan whose answer does not come is given up after this long, in ms; it may still be applied,
@@ -118,6 +119,22 @@ pub enum Event {
         /// How.
         result: Result<Took, String>,
     },
+    /// Another machine claims an address that this host serves.
+    Contested {
+        /// Which.
+        address: IpAddr,
+        /// Its MAC, as people write it.
+        by: String,
+    },
+    /// The clients of an address that this host serves.
+    Clients {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        epoch: Epoch,
+        /// Who.
+        clients: Vec<Client>,
+    },
     /// A release ended.
     Released {
         /// Which.
@@ -174,6 +191,7 @@ pub struct Core {
     view: View,
     fences: Fences,
     agent: Agent,
+    clients: Clients,
     terms: BTreeMap<u64, u64>,
     seq: u64,
     next_heartbeat: Instant,
@@ -223,6 +241,7 @@ impl Core {
             view,
             fences: Fences::default(),
             agent: Agent::default(),
+            clients: Clients::default(),
             terms: BTreeMap::new(),
             seq: 0,
             next_heartbeat: now,
@@ -430,9 +449,24 @@ impl Core {
                 epoch,
                 result,
             } => {
+                let served = result.is_ok();
                 self.agent.acquired(address, epoch, result, now);
                 self.next_heartbeat = now;
+                let clients = self.clients.take(address);
+                if served && !clients.is_empty() {
+                    out.push(Output::Perform(HostAction::Tickle { address, clients }));
+                }
             }
+            Event::Contested { address, by } => {
+                if self.agent.contested(address, by, now) {
+                    self.next_heartbeat = now;
+                }
+            }
+            Event::Clients {
+                address,
+                epoch,
+                clients,
+            } => self.tell_clients(address, epoch, &clients, out),
             Event::Released { address, epoch } => {
                 self.agent.released(address, epoch);
                 self.next_heartbeat = now;
@@ -493,7 +527,29 @@ impl Core {
             .collect();
         self.terms
             .retain(|index, _| *index > state.index || fenced.contains(index));
+        self.clients.look(&state);
         self.state = state;
+    }
+
+    /// Tells the other members of the group, one of whom may be the next holder.
+    fn tell_clients(
+        &mut self,
+        address: IpAddr,
+        epoch: Epoch,
+        clients: &[Client],
+        out: &mut Vec<Output>,
+    ) {
+        let group = self.state.addresses.get(&address).map(|a| &a.group);
+        let Some(group) = group.and_then(|name| self.state.groups.get(name)) else {
+            return;
+        };
+        for list in self.clients.tell(address, epoch, clients) {
+            let others = group.members.keys().filter(|id| **id != self.me);
+            out.extend(others.map(|to| Output::Send {
+                to: *to,
+                message: Message::Clients(list.clone()),
+            }));
+        }
     }
 
     fn receive(&mut self, now: Instant, from: HostId, message: Message, out: &mut Vec<Output>) {
@@ -559,6 +615,7 @@ impl Core {
                     well: self.view.is_well_since(host, since),
                 });
             }
+            Message::Clients(list) => self.clients.hear(&self.state, from, list),
             Message::Heard { host, well } => self.fences.heard(from, host, well),
         }
     }

@@ -36,6 +36,27 @@ pub(crate) fn host_up(host: &Host, view: &View) -> Option<Command> {
     fit.then_some(Command::Host(up))
 }
 
+/// Claims by other machines, where the log says otherwise.
+pub(crate) fn contests(
+    state: &State,
+    view: &View,
+    ip: IpAddr,
+    address: &Address,
+) -> Option<Command> {
+    let AddressState::Online { host } = address.state else {
+        return None;
+    };
+    let holder = state.hosts.get(&host)?;
+    let heartbeat = view.fresh(host);
+    let report = heartbeat.filter(|heartbeat| speaks_of(heartbeat, holder, address))?;
+    let by = report.report.of(ip)?.contested.clone();
+    (by != address.contested).then_some(Command::Address(AddressCommand::Contest {
+        address: ip,
+        held_under: address.epoch,
+        by,
+    }))
+}
+
 /// Control networks on which hosts are heard or not, where the log says otherwise.
 pub(crate) fn networks(state: &State, view: &View) -> Vec<Command> {
     let mut commands = Vec::new();

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use statemachine::{Boot, Epoch, GroupName, HostId, Incarnation};
 
+use crate::ClientList;
+
 /// One datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
@@ -53,6 +55,8 @@ pub enum Message {
         /// same time, so whoever has nothing newer knows no better than the leader.
         since: (Boot, u64),
     },
+    /// The clients of an address, as its holder tells those who may take it next.
+    Clients(ClientList),
     /// What the voter heard.
     Heard {
         /// Who is suspected.
@@ -109,6 +113,8 @@ pub struct HeldReport {
     pub epoch: Epoch,
     /// How far it is.
     pub phase: HeldPhase,
+    /// The MAC of a machine that claims it too.
+    pub contested: Option<String>,
 }
 
 /// How far a host is with an address.

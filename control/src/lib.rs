@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod agent;
+mod clients;
 mod core;
 mod facts;
 mod fence;
@@ -24,6 +25,7 @@ mod why;
 mod zone;
 
 pub use agent::{Agent, HostAction, LocalGroup, Took};
+pub use clients::{Client, ClientList};
 pub use core::{Core, Event, LogMark, Output, RaftStatus};
 pub use fence::Fences;
 pub use heartbeat::{GroupReport, Heartbeat, HeldPhase, HeldReport, Message, Report, Vow};

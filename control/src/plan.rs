@@ -68,6 +68,7 @@ pub fn plan<'a>(
     let networks = facts::networks(&plan.after, view);
     plan.push_all(networks);
     plan.for_each_address(|after, ip, address| facts::of_address(after, view, ip, address));
+    plan.for_each_address(|after, ip, address| facts::contests(after, view, ip, address));
     plan.for_each_address(|after, ip, address| release(after, view, now, ip, address));
     plan.for_each_address(|after, ip, address| assign(after, view, now, ip, address, dice));
     let names: Vec<GroupName> = plan.after.groups.keys().cloned().collect();

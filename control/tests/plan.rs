@@ -208,6 +208,7 @@ fn of_two_that_claim_an_address_the_spare_keeps_it_unless_the_preferred_host_can
                 .then(|| HeldReport {
                     address: ip(1),
                     epoch: Epoch(0),
+                    contested: None,
                     phase: HeldPhase::Online {
                         acquire_ms: 1,
                         announce_ms: 1,

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
 
 use thiserror::Error;
 
@@ -104,9 +105,11 @@ pub enum Incident {
     },
 }
 
-/// Time between two calls of [`AddressDriver::tick`], in ms: a gate that is opened by hand is
-/// noticed within this, and the shortest step between announcements is about as long.
+/// Time between two calls of [`AddressDriver::tick`] while there is something to do, in ms: the
+/// shortest step between announcements is about as long.
 pub const TICK_MS: u64 = 20;
+/// The same while all is quiet: an address that was deleted by hand comes back within this.
+pub const QUIET_MS: u64 = 100;
 
 /// An address that was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,9 +160,20 @@ pub trait AddressDriver: Send {
         Vec::new()
     }
 
-    /// Mends what others changed, and sends what is due. Call it every [`TICK_MS`].
+    /// Mends what others changed, and sends what is due. Call it every [`AddressDriver::pace_ms`], and
+    /// when [`AddressDriver::alert`] becomes readable.
     fn tick(&mut self) -> Vec<Incident> {
         Vec::new()
+    }
+
+    /// How long until the next tick is due, in ms: [`TICK_MS`] while there is something to do.
+    fn pace_ms(&self) -> u64 {
+        TICK_MS
+    }
+
+    /// What becomes readable when another hand changed something; none where nobody is told.
+    fn alert(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     /// The established connections of what is held, so that the next holder can [tickle] the

@@ -15,6 +15,7 @@ mod sleep;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::address::{Addresses, Interface, OnInterface};
@@ -23,8 +24,8 @@ use crate::claims::Claims;
 use crate::clock::{Naps, boottime_us};
 use crate::connections::Connections;
 use crate::driver::{
-    AcquireFault, AddressDriver, Connection, DriverError, Gate, Held, Incident, ServiceAddress,
-    Taken,
+    AcquireFault, AddressDriver, Connection, DriverError, Gate, Held, Incident, QUIET_MS,
+    ServiceAddress, TICK_MS, Taken,
 };
 use crate::gate::{Change, GateError, Guard, KernelGate, Lease, NoGate, Watch};
 use crate::tickle::Tickler;
@@ -79,6 +80,7 @@ pub struct Netlink {
     naps: Naps,
     /// What happened since the last call that could tell.
     untold: Vec<Incident>,
+    change: Option<Change>,
     deadline_us: u64,
     refreshed_us: u64,
 }
@@ -128,6 +130,7 @@ impl Netlink {
             heed_again_us: 0,
             naps: Naps::starting(),
             untold: Vec::new(),
+            change: None,
             deadline_us: 0,
             refreshed_us: 0,
         })
@@ -227,6 +230,11 @@ impl AddressDriver for Netlink {
             }
             Err(error) => incidents.push(failed(error)),
         }
+        // Our own change wakes whoever polls for others': taken off here, so that it does not.
+        match self.watch.look() {
+            Ok(change) => self.change = self.change.or(change),
+            Err(error) => incidents.push(failed(error)),
+        }
         incidents
     }
 
@@ -245,6 +253,21 @@ impl AddressDriver for Netlink {
         self.answer_claims(&mut incidents);
         self.tickle_due();
         incidents
+    }
+
+    fn pace_ms(&self) -> u64 {
+        let now_us = boottime_us();
+        let busy = self.change.is_some() || !self.untold.is_empty() || !self.tickler.is_idle();
+        if busy || self.wanted.values().any(|wanted| wanted.off) {
+            return TICK_MS;
+        }
+        let due = self.wanted.values().map(|wanted| wanted.burst.due_us());
+        let left_us = due.min().map(|due| due.saturating_sub(now_us));
+        left_us.map_or(QUIET_MS, |left| (left / 1000 + 1).min(QUIET_MS))
+    }
+
+    fn alert(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.watch.as_fd())
     }
 
     fn release(&mut self, ip: IpAddr) -> Result<(), DriverError> {
@@ -483,7 +506,7 @@ impl Netlink {
     }
 
     fn mend_gate(&mut self, incidents: &mut Vec<Incident>) -> io::Result<()> {
-        let Some(change) = self.watch.look()? else {
+        let Some(change) = self.change.take().or(self.watch.look()?) else {
             return Ok(());
         };
         if let Change::Foreign { object } = change {

@@ -84,6 +84,12 @@ impl Tickler {
         left_out
     }
 
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Sends what is due; what `holds` denies is dropped. An error of one is no reason to stop.
     pub fn send_due(&mut self, now_us: u64, holds: impl Fn(IpAddr) -> bool) {
         let mut bound = None;

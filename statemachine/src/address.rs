@@ -1,6 +1,6 @@
 //! Service addresses: who holds each, under which epoch, and since when it is an orphan.
 
-use alloc::collections::BTreeMap;
+use alloc::{collections::BTreeMap, string::String};
 use serde::{Deserialize, Serialize};
 
 use crate::{Epoch, GroupName, HostId, LogTime, Reason};
@@ -64,6 +64,8 @@ pub struct Address {
     pub pin: Option<HostId>,
     /// Nobody could serve it when it was last looked at; told once.
     pub stranded: bool,
+    /// The MAC of a machine that claims it while its holder has it; none when nobody does.
+    pub contested: Option<String>,
     /// Hosts that failed to take it.
     pub backoff: BTreeMap<HostId, Backoff>,
 }
@@ -109,6 +111,7 @@ impl Address {
             expired: false,
             pin: None,
             stranded: false,
+            contested: None,
             backoff: BTreeMap::new(),
         }
     }

@@ -291,6 +291,15 @@ pub enum AddressCommand {
         /// What the release script said when it failed, at most 200 bytes.
         error: Option<String>,
     },
+    /// The holder hears that another machine claims the address, or no longer; told to people.
+    Contest {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        held_under: Epoch,
+        /// The MAC of who claims it, at most 200 bytes.
+        by: Option<String>,
+    },
     /// Nobody can serve the address now; told once until it changes.
     Strand {
         /// Which.
@@ -325,6 +334,7 @@ impl AddressCommand {
             | Self::Release { address, .. }
             | Self::Released { address, .. }
             | Self::Strand { address, .. }
+            | Self::Contest { address, .. }
             | Self::Expire { address, .. }
             | Self::Move { address, .. } => *address,
         }

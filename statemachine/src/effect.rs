@@ -40,6 +40,11 @@ pub enum Happening {
         /// What it said.
         error: String,
     },
+    /// Another machine claims an address that a host serves.
+    Contested {
+        /// Its MAC.
+        by: String,
+    },
     /// A host let go of an address.
     Release,
     /// A host let go, but its script failed.
@@ -142,6 +147,7 @@ impl Happening {
             Self::OrphanExpired => "orphanExpired",
             Self::ZoneChanged { .. } => "zoneChanged",
             Self::TestPassed => "testPassed",
+            Self::Contested { .. } => "contested",
             Self::Assigned { .. } => "assigned",
             Self::ReleaseAsked => "releaseAsked",
             Self::HostFencing { .. } => "hostFencing",

@@ -130,7 +130,9 @@ impl World {
                     result,
                 }
             }
-            HostAction::Renew { .. } | HostAction::Manage { .. } => return,
+            HostAction::Renew { .. } | HostAction::Manage { .. } | HostAction::Tickle { .. } => {
+                return;
+            }
             HostAction::Release { address, epoch, .. } => {
                 if host.kernel.remove(address).is_some() {
                     self.say(&format!("h{id} - {address}"));

@@ -147,6 +147,7 @@ pub fn heartbeat(state: &State, host: &Host, nature: &Nature, seq: u64) -> Heart
         Some(HeldReport {
             address: ip,
             epoch: address.epoch,
+            contested: None,
             phase,
         })
     });

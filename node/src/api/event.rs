@@ -89,6 +89,7 @@ fn detail(what: &Happening) -> Option<String> {
     match what {
         Happening::AcquireFail { error } | Happening::ReleaseFail { error } => Some(error.clone()),
         Happening::HostFencing { silent_ms } => Some(format!("silent for {silent_ms} ms")),
+        Happening::Contested { by } => Some(format!("the machine with MAC {by} claims it, too")),
         Happening::NetworkLost { control } => Some(format!(
             "not heard at {control}, but on another control network"
         )),

@@ -300,6 +300,10 @@ fn address_words(command: &AddressCommand, state: &State) -> String {
             "note that {} could not take {address}: {error}",
             holder(address)
         ),
+        AddressCommand::Contest { address, by, .. } => match by {
+            Some(by) => format!("note that the machine with MAC {by} claims {address}, too"),
+            None => format!("note that nobody else claims {address} any more"),
+        },
         AddressCommand::Release {
             address, reason, ..
         } => format!(

@@ -5,13 +5,14 @@
 //! address is taken: a thread that was away too long undoes what it did.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use control::{Event, HostAction, Instant, Took};
-use host::driver::{AddressDriver, Gate, Incident, ServiceAddress, TICK_MS};
+use control::{Client, Event, HostAction, Instant, Took};
+use host::driver::{AddressDriver, Connection, Gate, Incident, ServiceAddress, TICK_MS};
 use statemachine::{Epoch, GroupName};
 
 use super::mailbox::{Letter, Mailbox};
@@ -19,6 +20,11 @@ use crate::clock;
 
 /// Actions that may wait: an acquire and a release for each address that a host may hold.
 const QUEUE: usize = 2_048;
+
+/// Between two looks who the clients of each address are, in ms; those of the last moment go unnoticed.
+const CLIENTS_MS: u64 = 1_000;
+/// What did not change is told again after this long, in ms: a datagram may be lost, a host may be new.
+const CLIENTS_AGAIN_MS: u64 = 10_000;
 
 /// Starts the thread. `interfaces` says for each group where its addresses go.
 ///
@@ -50,7 +56,9 @@ pub type Report = Box<dyn FnMut(Event) + Send>;
 pub struct Hands {
     driver: Box<dyn AddressDriver>,
     gated: bool,
-    ticked: Instant,
+    next_round: Instant,
+    next_look: Instant,
+    told: BTreeMap<IpAddr, (Epoch, Vec<Client>, Instant)>,
     unreleased: Vec<(IpAddr, Epoch)>,
     interfaces: BTreeMap<String, String>,
     report: Report,
@@ -67,7 +75,9 @@ impl Hands {
         Self {
             gated: is_gated(driver.as_ref()),
             driver,
-            ticked: Instant::default(),
+            next_round: Instant::default(),
+            next_look: Instant::default(),
+            told: BTreeMap::new(),
             unreleased: Vec::new(),
             interfaces,
             report,
@@ -104,19 +114,94 @@ impl Hands {
                 tracing::info!(%address, %epoch, %group, "letting go");
                 self.release(address, epoch);
             }
-            HostAction::Renew { deadline } => tell(&self.driver.renew(deadline.0)),
+            HostAction::Renew { deadline } => self.tell_all(|driver| driver.renew(deadline.0)),
+            HostAction::Tickle { address, clients } => self.tickle(address, &clients),
             HostAction::Manage { addresses } => self.manage(&addresses),
         }
     }
 
     /// The driver's round, if it is due, and another try at what could not be let go. Says when the next is.
     pub fn round(&mut self, now: Instant) -> Instant {
-        if now.ms_since(self.ticked) >= TICK_MS {
-            self.ticked = now;
-            tell(&self.driver.tick());
+        let pace = |hands: &Self| match hands.unreleased.is_empty() {
+            true => now.plus_ms(hands.driver.pace_ms()),
+            false => now.plus_ms(TICK_MS),
+        };
+        if now >= self.next_round {
+            self.tell_all(|driver| driver.tick());
+            self.look_for_clients(now);
             self.confirm();
+            self.next_round = pace(self);
+        } else {
+            // What was ordered meanwhile may be due sooner.
+            self.next_round = self.next_round.min(pace(self));
         }
-        self.ticked.plus_ms(TICK_MS)
+        self.next_round
+    }
+
+    /// Tells what happened without an order, some of it to the control.
+    fn tell_all(&mut self, look: impl FnOnce(&mut dyn AddressDriver) -> Vec<Incident>) {
+        for incident in look(self.driver.as_mut()) {
+            tell(&incident);
+            if let Incident::Conflict { ip, mac, .. } = incident {
+                (self.report)(Event::Contested {
+                    address: ip,
+                    by: mac,
+                });
+            }
+        }
+    }
+
+    fn tickle(&mut self, address: IpAddr, clients: &[Client]) {
+        tracing::info!(%address, clients = clients.len(), "clients of the former holder are told");
+        let connection = |(port, peer): &Client| Connection {
+            local: SocketAddr::new(address, *port),
+            peer: *peer,
+        };
+        let connections: Vec<Connection> = clients.iter().map(connection).collect();
+        self.driver.tickle(&connections);
+    }
+
+    /// Now and then, who the clients of each address are, where that changed.
+    fn look_for_clients(&mut self, now: Instant) {
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now.plus_ms(CLIENTS_MS);
+        let mut clients: BTreeMap<IpAddr, Vec<Client>> = BTreeMap::new();
+        for Connection { local, peer } in self.driver.connections() {
+            let of = clients.entry(local.ip()).or_default();
+            of.push((local.port(), peer));
+        }
+        for held in self.driver.held() {
+            let (ip, epoch) = (held.ip, Epoch(held.epoch));
+            let mut clients = clients.remove(&ip).unwrap_or_default();
+            clients.sort_unstable();
+            let told = self.told.get(&ip);
+            let same =
+                told.is_some_and(|told| told.0 == epoch && told.1 == clients && now < told.2);
+            // An address that never had a client is not worth a message.
+            if same || (told.is_none() && clients.is_empty()) {
+                continue;
+            }
+            let again = now.plus_ms(CLIENTS_AGAIN_MS);
+            self.told.insert(ip, (epoch, clients.clone(), again));
+            (self.report)(Event::Clients {
+                address: ip,
+                epoch,
+                clients,
+            });
+        }
+    }
+
+    /// Another hand changed something: the next round is due at once.
+    pub fn alerted(&mut self) {
+        self.next_round = Instant::default();
+    }
+
+    /// What tells so.
+    #[must_use]
+    pub fn alert(&self) -> Option<BorrowedFd<'_>> {
+        self.driver.alert()
     }
 
     /// Shuts the gate for every address at once. False when the kernel refuses.
@@ -223,18 +308,22 @@ impl Hands {
     }
 }
 
-fn tell(incidents: &[Incident]) {
-    for incident in incidents {
-        match incident {
-            Incident::GateTouched { object } => {
-                tracing::error!(object, "another hand changed the gate: it is laid again");
-            }
-            Incident::Lapsed { ip } => tracing::warn!(%ip, "the lease ended at the gate"),
-            Incident::Removed { ip } => tracing::warn!(%ip, "stood without a lease: removed"),
-            Incident::Restored { ip } => tracing::info!(%ip, "served again"),
-            Incident::Failed { error } => tracing::error!(error, "the driver cannot do its rounds"),
-            other => tracing::warn!(?other, "something happened to an address"),
+fn tell(incident: &Incident) {
+    match incident {
+        Incident::GateTouched { object } => {
+            tracing::error!(object, "another hand changed the gate: it is laid again");
         }
+        Incident::Conflict { ip, mac, interface } => {
+            tracing::error!(%ip, mac, interface, "another machine claims the address; answered");
+        }
+        Incident::Slept { ms } => {
+            tracing::error!(ms, "the machine slept: everything was shut when it woke");
+        }
+        Incident::Lapsed { ip } => tracing::warn!(%ip, "the lease ended at the gate"),
+        Incident::Removed { ip } => tracing::warn!(%ip, "stood without a lease: removed"),
+        Incident::Restored { ip } => tracing::info!(%ip, "served again"),
+        Incident::Failed { error } => tracing::error!(error, "the driver cannot do its rounds"),
+        other => tracing::warn!(?other, "something happened to an address"),
     }
 }
 

@@ -261,6 +261,16 @@ impl Beating {
                     result: result.map(|announce_ms| Took { announce_ms }),
                 },
                 Some(Told::Released { address, epoch }) => Event::Released { address, epoch },
+                Some(Told::Contested { address, by }) => Event::Contested { address, by },
+                Some(Told::Clients {
+                    address,
+                    epoch,
+                    clients,
+                }) => Event::Clients {
+                    address,
+                    epoch,
+                    clients,
+                },
                 Some(Told::Line { level, text }) => {
                     log(level, &text);
                     continue;
@@ -312,7 +322,10 @@ impl Beating {
         let done = match (&mut self.outlets.doer, action) {
             (Doer::Warden(warden), action) => warden.act(action),
             // Without a gate there is nothing to renew: its thread is left asleep.
-            (Doer::Thread(_), HostAction::Renew { .. } | HostAction::Manage { .. }) => Ok(()),
+            (
+                Doer::Thread(_),
+                HostAction::Renew { .. } | HostAction::Manage { .. } | HostAction::Tickle { .. },
+            ) => Ok(()),
             (Doer::Thread(actions), action) => actions.try_send(action).map_err(|_| Cut),
         };
         if done.is_err() {

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -115,7 +115,9 @@ fn first_order(line: &Shared) -> Result<Begin, Cut> {
         match line.receive()? {
             Some(Order::Begin(begin)) => return Ok(begin),
             Some(_) => return Err(Cut),
-            None => line.wait(end),
+            None => {
+                line.wait(end, None);
+            }
         }
     }
     Err(Cut)
@@ -177,7 +179,9 @@ impl Keeper {
                 return cut;
             }
             let next = self.hands.round(clock::now());
-            self.line.wait(next);
+            if self.line.wait(next, self.hands.alert()) {
+                self.hands.alerted();
+            }
         }
     }
 
@@ -271,6 +275,16 @@ impl Shared {
                 result: result.map(|took| took.announce_ms),
             }),
             Event::Released { address, epoch } => self.tell(&Told::Released { address, epoch }),
+            Event::Contested { address, by } => self.tell(&Told::Contested { address, by }),
+            Event::Clients {
+                address,
+                epoch,
+                clients,
+            } => self.tell(&Told::Clients {
+                address,
+                epoch,
+                clients,
+            }),
             _ => Ok(()),
         }
     }
@@ -279,8 +293,8 @@ impl Shared {
         self.lock().flush()
     }
 
-    /// Until the node says something, or takes what waits for it, or `end`.
-    fn wait(&self, end: Instant) {
+    /// Until the node says something, or takes what waits for it, or `end`. True when `alert` is readable.
+    fn wait(&self, end: Instant, alert: Option<BorrowedFd<'_>>) -> bool {
         let line = self.lock();
         let mut flags = PollFlags::IN;
         if line.is_waiting() {
@@ -291,10 +305,15 @@ impl Shared {
             tv_sec: i64::try_from(left_us / 1_000_000).unwrap_or(0),
             tv_nsec: i64::try_from(left_us % 1_000_000 * 1000).unwrap_or(0),
         };
-        match poll(&mut [PollFd::new(&*line, flags)], Some(&limit)) {
+        let mut ready = vec![PollFd::new(&*line, flags)];
+        ready.extend(alert.map(|alert| PollFd::from_borrowed_fd(alert, PollFlags::IN)));
+        match poll(&mut ready, Some(&limit)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => eprintln!("rais: the warden cannot wait for its node: {error}"),
         }
+        ready
+            .get(1)
+            .is_some_and(|alert| !alert.revents().is_empty())
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use control::{HostAction, Vow};
+use control::{Client, HostAction, Vow};
 use serde::{Deserialize, Serialize};
 use statemachine::{Boot, Epoch, GroupName, HostId};
 
@@ -80,6 +80,22 @@ pub enum Told {
         address: IpAddr,
         /// Under which assignment.
         epoch: Epoch,
+    },
+    /// Another machine claims an address.
+    Contested {
+        /// Which.
+        address: IpAddr,
+        /// Its MAC.
+        by: String,
+    },
+    /// The clients of an address, as of now.
+    Clients {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        epoch: Epoch,
+        /// Who.
+        clients: Vec<Client>,
     },
     /// For the log.
     Line {

@@ -45,6 +45,11 @@ pub(super) fn apply(
             held_under,
             error,
         } => acquire_failed(state, *address, *held_under, error, cx),
+        AddressCommand::Contest {
+            address,
+            held_under,
+            by,
+        } => contest(state, *address, *held_under, by.as_deref(), cx),
         AddressCommand::Release {
             address,
             held_under,
@@ -103,7 +108,32 @@ pub(super) fn stand(state: &mut State, ip: IpAddr, stand: AddressState, reason: 
         address.state = stand;
         address.reason = reason;
         address.since = at;
+        address.contested = None;
     });
+}
+
+fn contest(
+    state: &mut State,
+    ip: IpAddr,
+    held_under: Epoch,
+    by: Option<&str>,
+    cx: &mut Context<'_>,
+) -> Result<(), Rejected> {
+    let address = expect(state, ip, held_under)?;
+    let AddressState::Online { host } = address.state else {
+        return wrong("nobody serves the address");
+    };
+    let by = by.map(cut);
+    if address.contested == by {
+        return Ok(());
+    }
+    let group = address.group.clone();
+    if let Some(by) = by.clone() {
+        let effect = Effect::new(Happening::Contested { by }).group(&group);
+        cx.tell(effect.address(ip).host(host));
+    }
+    change(state, ip, |address| address.contested = by);
+    Ok(())
 }
 
 fn wrong<T>(why: &str) -> Result<T, Rejected> {
