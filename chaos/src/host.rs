@@ -21,15 +21,17 @@ pub(crate) enum Due {
     /// Its core asked to be called.
     Wake,
     /// A datagram arrives.
-    Datagram { from: HostId, message: Message },
+    Datagram { from: HostId, message: Box<Message> },
+    /// The last word of a start of a host's daemon arrives.
+    Word { host: HostId, boot: u64 },
     /// A Raft packet arrives.
-    Packet { from: HostId, packet: Packet },
+    Packet { from: HostId, packet: Box<Packet> },
     /// The disk has everything up to this index, if its term still is the same.
     Flushed { index: u64, term: u64 },
     /// The state machine may go on.
     Apply,
     /// The driver did what it was told.
-    Done(HostAction),
+    Done(Box<HostAction>),
     /// Tests and loads say this.
     Measured(GroupName, LocalGroup),
     /// Raft sends to its followers.
@@ -39,7 +41,10 @@ pub(crate) enum Due {
 impl Due {
     /// Comes from outside the host: it outlives the daemon that it was meant for, and may be lost.
     pub(crate) fn is_foreign(&self) -> bool {
-        matches!(self, Self::Datagram { .. } | Self::Packet { .. })
+        matches!(
+            self,
+            Self::Datagram { .. } | Self::Packet { .. } | Self::Word { .. }
+        )
     }
 }
 
@@ -66,8 +71,24 @@ pub(crate) struct SimHost {
     pub(crate) apply_us: (u64, u64),
     /// What its core was told of Raft last: term, leader, whether it leads, configuration.
     pub(crate) standing: Option<(u64, Option<HostId>, bool, Option<u64>)>,
+    /// How long the driver takes for one action, in microseconds.
+    pub(crate) driver_us: (u64, u64),
+    /// How long a flush takes, in microseconds.
+    pub(crate) flush_us: (u64, u64),
+    /// The next renewal of the gate is stopped halfway for so long, in microseconds.
+    pub(crate) trap: Option<u64>,
     /// When it will be woken next.
     pub(crate) wake_at: u64,
+    /// The deadline that its core said last.
+    pub(crate) deadline: Option<Instant>,
+    /// Since when its lease has been valid.
+    pub(crate) leased_since: Option<u64>,
+    /// When its daemon started.
+    pub(crate) started_at: u64,
+    /// When its daemon was started, stopped, continued or slowed last.
+    pub(crate) disturbed_at: u64,
+    /// When an entry about its standing came into somebody's log, or out of it.
+    pub(crate) touched_at: u64,
 }
 
 impl SimHost {
@@ -88,12 +109,27 @@ impl SimHost {
             acquire_fails: false,
             apply_us: APPLY_US,
             standing: None,
+            driver_us: DRIVER_US,
+            flush_us: FLUSH_US,
+            trap: None,
             wake_at: u64::MAX,
+            deadline: None,
+            leased_since: None,
+            started_at: 0,
+            disturbed_at: 0,
+            touched_at: 0,
         }
     }
 
     pub(crate) fn runs(&self) -> bool {
         self.core.is_some() && !self.paused
+    }
+
+    /// Neither its disk nor its driver is slow.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.apply_us.1 <= APPLY_US.1
+            && self.flush_us.1 <= FLUSH_US.1
+            && self.driver_us.1 <= DRIVER_US.1
     }
 
     pub(crate) fn now(&self, true_us: u64) -> Instant {
@@ -103,3 +139,13 @@ impl SimHost {
 
 /// How long an apply takes on a healthy host, in microseconds.
 pub(crate) const APPLY_US: (u64, u64) = (100, 1_500);
+/// How long the driver of a healthy host takes for one action, in microseconds.
+pub(crate) const DRIVER_US: (u64, u64) = (1_000, 5_000);
+/// How long a flush takes on a healthy host, in microseconds.
+pub(crate) const FLUSH_US: (u64, u64) = (200, 1_000);
+
+/// The host of that id.
+pub(crate) fn of(hosts: &[SimHost], id: HostId) -> Option<&SimHost> {
+    let at = usize::try_from(id.0.checked_sub(1)?).ok()?;
+    hosts.get(at)
+}

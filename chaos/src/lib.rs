@@ -12,9 +12,12 @@
 pub mod checker;
 mod clock;
 mod host;
+mod hunt;
 mod kernel;
 pub mod lab;
 mod link;
+mod queue;
+mod quiet;
 mod record;
 mod rng;
 mod setup;
@@ -23,11 +26,13 @@ mod tell;
 mod trace;
 mod world;
 
+pub use checker::{Breach, Law};
 pub use clock::Clock;
-pub use link::Weather;
+pub use hunt::{Found, Hunt};
+pub use link::{Block, Weather};
 pub use rng::Rng;
 pub use setup::Setup;
-pub use storm::{Outcome, Storm};
+pub use storm::{Blow, Fault, Outcome, Storm, Whom, shrink};
 pub use tell::{say_command, say_verdict};
 pub use trace::Trace;
 pub use world::World;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use control::RaftStatus;
-use statemachine::{Command, Entry, HostCommand, HostId};
+use statemachine::{ArrayCommand, Command, Entry, HostCommand, HostId};
 
 /// What an entry holds.
 #[derive(Clone, Debug)]
@@ -33,11 +33,45 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    fn commands(&self) -> &[Command] {
+        match &self.payload {
+            Payload::Data(entry) => &entry.commands,
+            Payload::Blank | Payload::Voters(_) => &[],
+        }
+    }
+
+    /// Whose standing it changes.
+    pub(crate) fn touches(&self) -> impl Iterator<Item = HostId> {
+        self.commands().iter().filter_map(|command| match command {
+            Command::Host(command) => Some(match command {
+                HostCommand::Fence { host, .. }
+                | HostCommand::Unfence { host, .. }
+                | HostCommand::Down { host, .. }
+                | HostCommand::Up { host, .. }
+                | HostCommand::Configure { host, .. }
+                | HostCommand::Forget { host } => *host,
+                HostCommand::Join { .. } | HostCommand::Hear { .. } => return None,
+            }),
+            _ => None,
+        })
+    }
+
+    /// Whether it changes the voters or the timing.
+    pub(crate) fn reconfigures(&self) -> bool {
+        let retimes = |c: &Command| matches!(c, Command::Array(ArrayCommand::Retime { .. }));
+        matches!(self.payload, Payload::Voters(_)) || self.commands().iter().any(retimes)
+    }
+
+    /// The fence on which it declares this host down.
+    pub(crate) fn fence_of(&self, id: HostId) -> Option<u64> {
+        self.commands().iter().find_map(|command| match command {
+            Command::Host(HostCommand::Down { host, fence, .. }) if *host == id => Some(*fence),
+            _ => None,
+        })
+    }
+
     /// Whom it fences, declares down or forgets.
     pub(crate) fn taken_from(&self) -> Vec<HostId> {
-        let Payload::Data(entry) = &self.payload else {
-            return Vec::new();
-        };
         let whom = |command: &Command| match command {
             Command::Host(
                 HostCommand::Fence { host, .. }
@@ -46,7 +80,7 @@ impl Record {
             ) => Some(*host),
             _ => None,
         };
-        entry.commands.iter().filter_map(whom).collect()
+        self.commands().iter().filter_map(whom).collect()
     }
 }
 
@@ -148,6 +182,15 @@ impl Peer {
             membership,
             learners,
         }
+    }
+
+    /// True when a follower has all that this leader has, and the leader knows it.
+    pub(crate) fn has_nothing_to_tell(&self, me: HostId, follower: &Self, id: HostId) -> bool {
+        let last = self.last();
+        follower.leader == Some(me)
+            && (follower.term, follower.last(), follower.commit) == (self.term, last, self.commit)
+            && follower.term_at(last) == self.term_at(last)
+            && self.matched.get(&id) == Some(&last)
     }
 
     /// The last index up to which two logs are the same.

@@ -8,8 +8,8 @@ use statemachine::{
     Policy, PreferredAddress, Timing, TokenCommand, TokenId,
 };
 
-use crate::Weather;
 use crate::record::{Payload, Record};
+use crate::{Law, Weather};
 
 /// A world before it starts. Host I is named hI and prefers 10.77.1.I in the group `web`.
 #[derive(Clone, Debug)]
@@ -34,6 +34,13 @@ pub struct Setup {
     pub election_ms: u64,
     /// Whether clocks drift, by up to 0.1 % each way.
     pub drift: bool,
+    /// Only this law is looked at: to see how far a hole that another law tells at once would lead.
+    pub only: Option<Law>,
+    /// Whether the warden of a daemon that died says its last word.
+    pub words: bool,
+    /// Hosts share what an entry makes of a state, and Raft is silent while it has nothing to say:
+    /// twice as fast. Without it each host applies for itself, and all must come to the same state.
+    pub lean: bool,
 }
 
 impl Setup {
@@ -51,6 +58,9 @@ impl Setup {
             weather: Weather::FAIR,
             election_ms: 500,
             drift: true,
+            only: None,
+            words: false,
+            lean: false,
         }
     }
 

@@ -9,18 +9,21 @@
 mod ask;
 mod drive;
 mod faults;
+mod judge;
 mod raft;
 mod replay;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use control::Event;
-use statemachine::HostId;
+use control::{Event, Vow};
+use statemachine::{Boot, HostId, State};
 
 use crate::checker::Laws;
-use crate::host::{BACKLOG, Due, SimHost};
+use crate::host::{self, BACKLOG, Due, SimHost};
 use crate::link::Links;
+use crate::queue::Queue;
+use crate::record::Record;
 use crate::{Clock, Rng, Setup, Trace};
 
 /// How often the world looks whether the voters have a leader, in microseconds.
@@ -40,6 +43,23 @@ enum Job {
     },
     /// The world looks for a leader.
     Watch,
+    /// A host that was stopped halfway goes on.
+    GoOn(HostId),
+}
+
+/// By what the last word of a start is known: a secret of its own for each.
+fn vow(host: HostId, boot: u64) -> Vow {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&host.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&boot.to_be_bytes());
+    Vow(bytes)
+}
+
+/// What an entry made of a state.
+struct Shared {
+    record: Arc<Record>,
+    before: Arc<State>,
+    after: Arc<State>,
 }
 
 /// A simulated array.
@@ -49,12 +69,19 @@ pub struct World {
     now: u64,
     hosts: Vec<SimHost>,
     links: Links,
-    queue: BTreeMap<(u64, u64), Job>,
-    serial: u64,
+    queue: Queue<Job>,
     inbox: VecDeque<(HostId, Event)>,
     trace: Trace,
     laws: Laws,
     leaderless_since: Option<u64>,
+    /// When the voters or the timing changed last in somebody's log.
+    changed_at: u64,
+    /// Last words that were said, of which host's which start.
+    words: Vec<(HostId, u64)>,
+    /// What the last entries made of which states.
+    shared: VecDeque<Shared>,
+    /// No gate shuts before this.
+    next_shut: u64,
     /// The newest index that any host applied: its effects are told once.
     told: u64,
 }
@@ -80,17 +107,20 @@ impl World {
         let log: Vec<_> = setup.log().into_iter().map(Arc::new).collect();
         let mut world = Self {
             links: Links::new(setup.weather),
-            setup,
             rng,
             now: 0,
             hosts,
-            queue: BTreeMap::new(),
-            serial: 0,
+            queue: Queue::default(),
             inbox: VecDeque::new(),
             trace: Trace::default(),
-            laws: Laws::default(),
+            laws: Laws::new(setup.only),
             leaderless_since: None,
+            changed_at: 0,
+            words: Vec::new(),
+            shared: VecDeque::new(),
+            next_shut: 0,
             told: log.len() as u64,
+            setup,
         };
         for id in world.setup.ids() {
             if let Some(host) = world.host_mut(id) {
@@ -111,14 +141,14 @@ impl World {
     /// Lets so much time pass.
     pub fn run_ms(&mut self, ms: u64) {
         let end = self.now + ms * 1000;
-        while let Some(entry) = self.queue.first_entry() {
-            let at = entry.key().0;
-            if at > end || !self.laws.is_kept() {
+        while self.queue.next_at().is_some_and(|at| at <= end) && self.laws.is_kept() {
+            let Some((at, job)) = self.queue.pop() else {
                 break;
-            }
-            let job = entry.remove();
+            };
             self.now = self.now.max(at);
-            self.tell_shut_gates();
+            if self.now >= self.next_shut {
+                self.tell_shut_gates();
+            }
             self.perform(job);
             self.settle();
         }
@@ -129,6 +159,7 @@ impl World {
     fn perform(&mut self, job: Job) {
         match job {
             Job::Host { host, boot, due } => self.deliver(host, boot, due),
+            Job::GoOn(host) => self.go_on(host),
             Job::Watch => {
                 self.watch();
                 self.queue_job(WATCH_US, Job::Watch);
@@ -163,21 +194,25 @@ impl World {
             Due::Datagram { from, message } => Event::Received {
                 from,
                 network: 0,
-                message,
+                message: *message,
+            },
+            Due::Word { host, boot } => Event::LastWord {
+                host,
+                boot: Boot(boot),
+                vow: vow(host, boot),
             },
             Due::Measured(group, measured) => Event::Measured { group, measured },
-            Due::Packet { from, packet } => return self.packet(id, from, packet),
+            Due::Packet { from, packet } => return self.packet(id, from, *packet),
             Due::Flushed { index, term } => return self.flushed(id, index, term),
             Due::Apply => return self.replay(id),
-            Due::Done(action) => return self.done(id, action),
+            Due::Done(action) => return self.done(id, *action),
             Due::Beat => return self.beat(id),
         };
         self.inbox.push_back((id, event));
     }
 
     fn queue_job(&mut self, after_us: u64, job: Job) {
-        self.serial += 1;
-        self.queue.insert((self.now + after_us, self.serial), job);
+        self.queue.push(self.now + after_us, job);
     }
 
     /// Queues something of the host's own, which dies with its daemon.
@@ -206,8 +241,7 @@ impl World {
     }
 
     fn host(&self, id: HostId) -> Option<&SimHost> {
-        let at = usize::try_from(id.0.checked_sub(1)?).ok()?;
-        self.hosts.get(at)
+        host::of(&self.hosts, id)
     }
 
     fn host_mut(&mut self, id: HostId) -> Option<&mut SimHost> {

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use statemachine::{ArrayCommand, Boot, Command, Epoch, GroupName, Host, HostId, LogTime, State};
+use statemachine::{
+    ArrayCommand, Boot, Command, Epoch, GroupName, Host, HostId, LogTime, Mutation, State, mutated,
+};
 
 use crate::agent::manageable;
 use crate::clients::Clients;
@@ -353,6 +355,8 @@ impl Core {
         let me = self.state.hosts.get(&self.me);
         if me.is_none_or(Host::is_down) {
             self.taken = Some(None);
+        } else if mutated(Mutation::RenewWhileFenced) {
+            self.taken = None;
         } else if self.promises.takes_from(self.me) || !me.is_some_and(Host::is_up) {
             self.taken = self.taken.or(Some(before));
         } else {
@@ -370,7 +374,8 @@ impl Core {
     /// A leader that was away for D/2 has not heard what came meanwhile: it starts anew (lease.md, 4).
     fn mind_the_gap(&mut self, now: Instant) {
         let gap = now.ms_since(self.last_step);
-        if gap > u64::from(self.state.timing.suspect_ms) / 2 {
+        let blames = mutated(Mutation::PausedLeaderFences);
+        if gap > u64::from(self.state.timing.suspect_ms) / 2 && !blames {
             self.view.restart(now);
             self.fences.clear();
         }
@@ -584,6 +589,8 @@ impl Core {
                     .map(|host| (host.incarnation, self.boot));
                 if own == Some((incarnation, boot)) {
                     let had = self.has_lease(now);
+                    #[cfg(feature = "mutations")]
+                    self.lease.resent(seq, now, self.pace.usable_ms());
                     self.lease
                         .acked(from, seq, membership, self.raft.membership);
                     // Nothing is given to a host without a lease: say at once that there is one.
@@ -598,6 +605,7 @@ impl Core {
                 term,
                 lease_ms,
             } => {
+                self.promises.asked_about(&self.state, host);
                 let status = self.fence_status(now, host, (index, term), lease_ms);
                 status.into_iter().for_each(reply);
             }

@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use statemachine::{
-    Address, AddressCommand, AddressState, Command, GroupCommand, Host, HostCommand, HostId, State,
+    Address, AddressCommand, AddressState, Command, GroupCommand, Host, HostCommand, HostId,
+    Mutation, State, mutated,
 };
 
 use crate::{Heartbeat, HeldPhase, HeldReport, View};
@@ -26,7 +27,7 @@ pub(crate) fn host_up(host: &Host, view: &View) -> Option<Command> {
     };
     let fit = !matches!(host.state, statemachine::HostState::Fencing { .. })
         && began
-        && heartbeat.applied >= host.taken_at
+        && (heartbeat.applied >= host.taken_at || mutated(Mutation::NoAppliedCheck))
         && heartbeat.report.is_empty_handed();
     let up = HostCommand::Up {
         host: host.id,

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use statemachine::{Command, Host, HostCommand, HostId, HostState, Membership, State};
+use statemachine::{
+    Command, Host, HostCommand, HostId, HostState, Membership, Mutation, State, mutated,
+};
 
 use crate::promise::longest_lease_ms;
 use crate::{Instant, Message, Promises, RaftStatus, View};
@@ -128,11 +130,16 @@ impl Fences {
         if let Some(pending) = self
             .pending
             .get_mut(&host)
-            .filter(|pending| pending.index == index)
+            .filter(|pending| pending.index == index || mutated(Mutation::DownNotBound))
         {
             let wait =
                 remaining_us + remaining_us * DRIFT_PER_MILLE / 1000 + u64::from(remaining_us > 0);
-            pending.free_at.entry(voter).or_insert(now.plus_us(wait));
+            let free_at = if mutated(Mutation::AgeAsTimestamp) {
+                Instant(wait)
+            } else {
+                now.plus_us(wait)
+            };
+            pending.free_at.entry(voter).or_insert(free_at);
         }
     }
 
@@ -142,10 +149,10 @@ impl Fences {
         self.suspicions.retain(|id, _| scene.suspects(*id));
         self.pending.retain(|id, pending| {
             let standing = scene.state.hosts.get(id).map(|host| host.state);
-            standing
-                == Some(HostState::Fencing {
-                    index: pending.index,
-                })
+            let same = HostState::Fencing {
+                index: pending.index,
+            };
+            standing == Some(same) || mutated(Mutation::DownNotBound)
         });
         for host in scene.state.hosts.values() {
             match host.state {
@@ -173,7 +180,8 @@ impl Fences {
         suspicion.silent.insert(scene.me);
         let voters = scene.raft.voters_all();
         let maybe_well = voters.difference(&suspicion.silent).copied().collect();
-        if certain || !scene.raft.is_quorum(&maybe_well) {
+        let asks = !mutated(Mutation::NoPoll);
+        if certain || !asks || !scene.raft.is_quorum(&maybe_well) {
             let silent_ms = scene.view.silent_ms(host.id).unwrap_or_default();
             let (host, incarnation) = (host.id, host.incarnation);
             moves.commands.push(Command::Host(HostCommand::Fence {
@@ -277,7 +285,7 @@ impl Pending {
         scene.raft.membership == scene.state.membership.index
             && scene.raft.is_quorum(&answered)
             && self.free_at.values().all(|at| *at <= scene.now)
-            && settled <= scene.now
+            && (settled <= scene.now || mutated(Mutation::NoWaitAfterChange))
     }
 }
 

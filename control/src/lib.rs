@@ -13,6 +13,7 @@ mod core;
 mod facts;
 mod fence;
 mod heartbeat;
+mod holes;
 mod lease;
 mod lot;
 mod pace;

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use statemachine::{HostId, HostState, State};
+use statemachine::{Host, HostId, HostState, Mutation, State, mutated};
 
+use crate::holes::Holes;
 use crate::{Heartbeat, Instant, LogMark};
 
 /// What one voter promised, and what its own log says that the state does not say yet.
@@ -19,6 +20,7 @@ pub struct Promises {
     /// Marked entries that are not on disk yet. An entry may be applied before it is.
     awaited: BTreeSet<u64>,
     applied: u64,
+    holes: Holes,
 }
 
 impl Promises {
@@ -31,6 +33,7 @@ impl Promises {
             marks: BTreeMap::new(),
             awaited: BTreeSet::new(),
             applied: 0,
+            holes: Holes::default(),
         }
     }
 
@@ -81,9 +84,7 @@ impl Promises {
         let Some(host) = state.hosts.get(&from) else {
             return false;
         };
-        let marked = self.takes_from(from);
-        let same = host.incarnation == heartbeat.incarnation && host.boot == heartbeat.boot;
-        if marked || !host.is_up() || !same || heartbeat.applied < host.taken_at {
+        if !self.may_acknowledge(state, host, heartbeat, now) {
             return false;
         }
         // A host that counts with a shorter L than ours is safe; with a longer one it is not.
@@ -91,9 +92,38 @@ impl Promises {
             return false;
         }
         let end = now.plus_ms(u64::from(longest_lease_ms(state)));
+        let end = self.holes.note(from, end);
         let promised = self.ends.entry(from).or_default();
         *promised = (*promised).max(end);
         true
+    }
+
+    /// Whether the host stands in this voter's log, and speaks as the one that stands there.
+    fn may_acknowledge(
+        &self,
+        state: &State,
+        host: &Host,
+        heartbeat: &Heartbeat,
+        now: Instant,
+    ) -> bool {
+        if mutated(Mutation::HoldOff) && now < self.end_of_former_start(state) {
+            return false;
+        }
+        let fenced = if mutated(Mutation::FenceInMemory) {
+            self.holes.was_asked(host.id) || host.is_down()
+        } else {
+            let marked = self.takes_from(host.id) && !mutated(Mutation::AppendedDoesNotCount);
+            marked || !host.is_up()
+        };
+        // The incarnation tells as much as the index: without the check, neither is looked at.
+        let applied =
+            heartbeat.applied >= host.taken_at && host.incarnation == heartbeat.incarnation;
+        !fenced && host.boot == heartbeat.boot && (applied || mutated(Mutation::NoAppliedCheck))
+    }
+
+    /// For mutations alone: a fence is heeded from when it is asked about, until its host is up anew.
+    pub(crate) fn asked_about(&mut self, state: &State, host: HostId) {
+        self.holes.ask(state, host);
     }
 
     /// Answers FenceStatus: how long promises to `host` still run, in microseconds; none while the
@@ -114,19 +144,30 @@ impl Promises {
         let appended = marked.is_some_and(|(t, hosts)| *t == term && hosts.contains(&host));
         let standing = state.hosts.get(&host).map(|h| h.state);
         let applied = state.index >= index && standing == Some(HostState::Fencing { index });
-        if self.awaited.contains(&index) || !(appended || applied) {
+        let awaited = self.awaited.contains(&index) && !mutated(Mutation::AnswerBeforeDurable);
+        if awaited || !(appended || applied) {
             return None;
         }
+        let end = self.end(state, host);
+        if mutated(Mutation::HoldOff) || mutated(Mutation::NeverAcked) {
+            return Some(end.us_since(now));
+        }
         let of_a_former_start = self.started.plus_ms(u64::from(lease_ms));
-        Some(self.end(state, host).max(of_a_former_start).us_since(now))
+        Some(end.max(of_a_former_start).us_since(now))
     }
 
     /// When the promises to `host` end, those of a former start of this voter included.
     #[must_use]
     pub fn end(&self, state: &State, host: HostId) -> Instant {
-        let of_a_former_start = self.started.plus_ms(u64::from(longest_lease_ms(state)));
         let promised = self.ends.get(&host).copied().unwrap_or_default();
-        promised.max(of_a_former_start)
+        if mutated(Mutation::HoldOff) || mutated(Mutation::NeverAcked) {
+            return promised;
+        }
+        promised.max(self.end_of_former_start(state))
+    }
+
+    fn end_of_former_start(&self, state: &State) -> Instant {
+        self.started.plus_ms(u64::from(longest_lease_ms(state)))
     }
 }
 

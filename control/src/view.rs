@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use statemachine::{Boot, GroupName, HostId, Incarnation, State};
+use statemachine::{Boot, GroupName, HostId, Incarnation, Mutation, State, mutated};
 
 use crate::{GroupReport, Heartbeat, Instant, Vow};
 
@@ -119,7 +119,10 @@ impl View {
         let Some(seen) = self.hosts.get_mut(&from) else {
             return false;
         };
-        let vowed = |last: &Heartbeat| last.boot == boot && last.vow == Some(vow);
+        let newest = seen.last.as_ref().map(|last| last.boot);
+        let any = mutated(Mutation::WordOfAnyBoot);
+        let boot = newest.filter(|_| any).unwrap_or(boot);
+        let vowed = |last: &Heartbeat| last.boot == boot && (last.vow == Some(vow) || any);
         let news = !seen.is_gone() && seen.last.as_ref().is_some_and(vowed);
         if news {
             seen.gone = Some((boot, now));

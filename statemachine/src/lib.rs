@@ -20,6 +20,7 @@ mod effect;
 mod group;
 mod host;
 mod ids;
+mod mutation;
 mod policy;
 mod rejected;
 mod settle;
@@ -38,6 +39,9 @@ pub use effect::{Effect, Happening};
 pub use group::{Group, Member};
 pub use host::{Host, HostState};
 pub use ids::{ArrayId, Boot, Epoch, GroupName, HostId, HostName, Incarnation, LogTime, TokenId};
+#[cfg(feature = "mutations")]
+pub use mutation::mutate;
+pub use mutation::{Mutation, mutated};
 pub use policy::{
     LoadKind, LoadSpec, Placement, Policy, QuorumLoss, Rebalance, Scripts, SnmpTarget, TestKind,
     TestSpec, Transfer, Traps,

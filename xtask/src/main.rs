@@ -8,12 +8,17 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask CHORE
 
   tidy    check the house rules on the tree (docs/testing.md lists them)
+  sim     storms on a simulated array: --seeds A..B, or --seed N with --trace or --shrink
+  mutations
+          open each known hole: which law tells of it, after how many seeds
   lab     hosts, a client and switches in network namespaces: up, list, sh, down (root)";
 
 fn main() -> ExitCode {
     let chores: Vec<String> = std::env::args().skip(1).collect();
     match chores.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy(),
+        ["sim", ref words @ ..] => example("sim", &[], words),
+        ["mutations", ref words @ ..] => example("mutations", &["--features", "mutations"], words),
         ["lab", ref words @ ..] => lab::run(Path::new(xtask::root()), words),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
@@ -22,6 +27,27 @@ fn main() -> ExitCode {
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs an example of `chaos`, optimized. Not linked into this binary: the holes of `mutations` would be
+/// compiled into every crate that is built with it.
+fn example(name: &str, options: &[&str], words: &[&str]) -> ExitCode {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let ran = std::process::Command::new(cargo)
+        .current_dir(xtask::root())
+        .args(["run", "--release", "--quiet", "--package", "chaos"])
+        .args(["--example", name])
+        .args(options)
+        .arg("--")
+        .args(words)
+        .status();
+    match ran {
+        Ok(status) => ExitCode::from(u8::from(!status.success())),
+        Err(error) => {
+            eprintln!("{name}: could not start cargo: {error}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -11,19 +11,18 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// What is wrong, and whether this host is the first to have applied this index.
-    pub fn check(&mut self, id: HostId, state: &State) -> (Option<String>, bool) {
+    /// What is wrong with what this host has at this index, if anything.
+    pub fn check(&mut self, id: HostId, state: &State) -> Option<String> {
         let mine = codec::fingerprint(state);
         match self.seen.get(&state.index) {
             None => {
                 self.seen.insert(state.index, (mine, id));
-                (None, true)
+                None
             }
-            Some((theirs, _)) if *theirs == mine => (None, false),
+            Some((theirs, _)) if *theirs == mine => None,
             Some((_, other)) => {
                 let index = state.index;
-                let what = format!("h{id} and h{other} differ at index {index}");
-                (Some(what), false)
+                Some(format!("h{id} and h{other} differ at index {index}"))
             }
         }
     }

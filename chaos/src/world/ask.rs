@@ -7,8 +7,9 @@ use control::{Core, Instant, RaftStatus, Why, why};
 use statemachine::{HostId, State};
 
 use super::World;
-use crate::checker::liveness;
-use crate::{Rng, Setup, Trace};
+use crate::checker::{Breach, home, pending, zone};
+use crate::quiet::Quiet;
+use crate::{Law, Rng, Setup, Trace};
 
 impl World {
     /// True time, in ms since the world began.
@@ -100,14 +101,45 @@ impl World {
 
     /// The first law that was broken; the world stands still from then on.
     #[must_use]
-    pub fn broken(&self) -> Option<&str> {
+    pub fn broken(&self) -> Option<&Breach> {
         self.laws.first()
     }
 
-    /// What keeps the array from its equilibrium now (invariants 14 and 15); empty when it is there.
+    /// What keeps the array from its equilibrium now (invariants 12, 14, 15 and 16); empty when it is
+    /// there.
     #[must_use]
-    pub fn overdue(&self) -> Vec<String> {
-        liveness::overdue(self)
+    pub fn overdue(&self) -> Vec<(Law, String)> {
+        let Some(leader) = self.leader() else {
+            return vec![(Law::Pending, "nobody leads".into())];
+        };
+        let (Some(core), Some(host)) = (self.core(leader), self.host(leader)) else {
+            return vec![(Law::Pending, "the leader is dead".into())];
+        };
+        let state = core.state();
+        let mut told: Vec<(Law, String)> = Vec::new();
+        let lacks = self.laws.durable.lacks(leader, |at| host.raft.term_at(at));
+        told.extend(lacks.map(|what| (Law::Durable, what)));
+        let runs = |id| self.is_alive(id) && !self.is_paused(id);
+        let fallen = pending::overdue(state, runs).into_iter();
+        told.extend(fallen.map(|what| (Law::Pending, what)));
+        let now = core.log_time(self.local_now(leader));
+        for (ip, address) in &state.addresses {
+            let wrong = home::wrong(core, now, *ip, address, &self.serving(*ip));
+            told.extend(wrong.map(|what| (Law::Home, what)));
+        }
+        let unnamed = zone::overdue(state).into_iter();
+        told.extend(unnamed.map(|what| (Law::Zone, what)));
+        told
+    }
+
+    /// What has been undisturbed for how long.
+    pub(crate) fn quiet(&self) -> Quiet<'_> {
+        Quiet {
+            hosts: &self.hosts,
+            links: &self.links,
+            now: self.now,
+            changed_at: self.changed_at,
+        }
     }
 
     /// The world's own stream of random numbers, for those who plague it.

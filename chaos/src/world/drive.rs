@@ -2,16 +2,15 @@
 
 use std::net::IpAddr;
 
-use control::{Event, HostAction, Output, Took};
+use control::{Event, HostAction, Instant, Message, Output, Took};
 use statemachine::{Entry, Epoch, HostId};
 
-use super::World;
-use crate::checker;
+use super::{Job, World};
+use crate::Law;
+use crate::checker::{one_answer, one_gate};
 use crate::host::Due;
+use crate::kernel::Halfway;
 use crate::record::Payload;
-
-/// How long the driver takes for one action, in microseconds.
-const DRIVER_US: (u64, u64) = (1_000, 5_000);
 
 impl World {
     /// Hands every event in the inbox to its core, and does what the cores want done, until all rest.
@@ -30,25 +29,24 @@ impl World {
         let Some(core) = host.core.as_mut() else {
             return;
         };
-        let before = core.lease_deadline();
+        let heard = match &event {
+            Event::Received {
+                from,
+                message: Message::Heartbeat(heartbeat),
+                ..
+            } => Some((*from, heartbeat.applied)),
+            _ => None,
+        };
         let outputs = core.step(now, event);
         let deadline = core.lease_deadline();
-        let wake = core.next_wake();
-        if let Some(deadline) = deadline.filter(|deadline| *deadline > now) {
-            host.kernel.arm(deadline, now);
-        }
-        let wake_at = host.clock.reaches(wake).max(true_now + 1);
+        let wake_at = host.clock.reaches(core.next_wake()).max(true_now + 1);
         if wake_at < host.wake_at {
             host.wake_at = wake_at;
             self.soon(id, wake_at - true_now, Due::Wake);
         }
-        if deadline != before
-            && let Some(deadline) = deadline
-        {
-            let broken = checker::lease::unpromised(&self.hosts, id, deadline, self.now);
-            self.laws.broken(self.now, broken);
-        }
+        self.judge_lease(id, deadline, now);
         for output in outputs {
+            self.judge(id, &output, heard, now);
             self.put_out(id, output);
         }
     }
@@ -56,9 +54,19 @@ impl World {
     fn put_out(&mut self, id: HostId, output: Output) {
         match output {
             Output::Send { to, message } => {
-                for delay in self.links.datagram(&mut self.rng, id, to) {
-                    let message = message.clone();
+                let again = self.links.replay(&mut self.rng, (id, to, &message));
+                let [first, second] = self.links.datagram(&mut self.rng, id, to);
+                let double = second.map(|delay| (delay, Box::new(message.clone())));
+                if let Some(delay) = first {
+                    let message = Box::new(message);
                     self.arrive(to, delay, Due::Datagram { from: id, message });
+                }
+                if let Some((delay, message)) = double {
+                    self.arrive(to, delay, Due::Datagram { from: id, message });
+                }
+                if let Some((after, (from, to, message))) = again {
+                    let message = Box::new(message);
+                    self.arrive(to, after, Due::Datagram { from, message });
                 }
             }
             Output::Propose {
@@ -79,24 +87,71 @@ impl World {
                     self.inbox.push_back((id, Event::Proposed { id: number }));
                 }
             }
-            // Elections are the world's.
-            Output::Elect { .. } => {}
+            Output::Elect { .. } => self.elect_if_leaderless(),
+            Output::Perform(HostAction::Renew { deadline }) => self.renew(id, deadline),
             Output::Perform(action) => {
-                // The modelled gate is armed with each step (`Kernel::arm`), so these two say nothing.
                 let (HostAction::Acquire { address, .. } | HostAction::Release { address, .. }) =
                     action
                 else {
                     return;
                 };
-                let took = self.rng.between(DRIVER_US);
+                let driver_us = self.host(id).map(|host| host.driver_us).unwrap_or_default();
+                let took = self.rng.between(driver_us);
                 let now = self.now;
                 if let Some(host) = self.host_mut(id) {
                     let busy = host.busy.entry(address).or_default();
                     *busy = (*busy).max(now) + took;
                     let after = *busy - now;
-                    self.soon(id, after, Due::Done(action));
+                    self.soon(id, after, Due::Done(Box::new(action)));
                 }
             }
+        }
+    }
+
+    /// The driver renews the gate, unless it is stopped halfway.
+    fn renew(&mut self, id: HostId, deadline: Instant) {
+        let true_now = self.now;
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        let now = host.now(true_now);
+        let Some(half) = host.kernel.begin(deadline, now) else {
+            return;
+        };
+        match host.trap.take() {
+            Some(stop_us) => {
+                host.kernel.halfway = Some(half);
+                self.say(&format!("h{id} is stopped between clock and gate"));
+                self.pause(id);
+                self.queue_job(stop_us, Job::GoOn(id));
+            }
+            None => self.arm(id, half),
+        }
+    }
+
+    /// The kernel takes the time-out, then the driver looks at the clock.
+    pub(super) fn arm(&mut self, id: HostId, half: Halfway) {
+        let true_now = self.now;
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        let now = host.now(true_now);
+        let mut again = host.kernel.arm(half, now);
+        if !again.is_empty() {
+            self.next_shut = 0;
+            again.drain(..).for_each(|ip| self.passes(id, ip));
+        }
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        let late = host.kernel.look_again(half, now);
+        let again = host.kernel.take_again(now);
+        if late || !again.is_empty() {
+            self.next_shut = 0;
+        }
+        for ip in again {
+            self.say(&format!("h{id} + {ip} again"));
+            self.passes(id, ip);
         }
     }
 
@@ -118,10 +173,13 @@ impl World {
                 } else if host.now(true_now) >= deadline {
                     Err("the lease ran out first".to_owned())
                 } else {
+                    let deadline = deadline.max(host.kernel.deadline);
+                    host.kernel.deadline = deadline;
                     host.kernel.add(address, epoch, deadline);
                     Ok(Took::default())
                 };
                 if result.is_ok() {
+                    self.next_shut = 0;
                     self.serves(id, address, epoch);
                 }
                 Event::Acquired {
@@ -145,8 +203,20 @@ impl World {
 
     fn serves(&mut self, id: HostId, address: IpAddr, epoch: Epoch) {
         self.say(&format!("h{id} + {address} epoch={epoch}"));
-        let broken = checker::one_holder::others(&self.hosts, id, address, self.now);
-        self.laws.broken(self.now, broken);
+        let host = self.host(id);
+        let until = host.and_then(|host| host.kernel.served.get(&address).map(|s| s.until));
+        let now = self.local_now(id);
+        let shut = one_answer::announced(id, address, until, now);
+        self.laws.broken(self.now, Law::OneAnswer, shut);
+        self.passes(id, address);
+    }
+
+    /// An address passes this host's gate that did not before.
+    fn passes(&mut self, id: HostId, ip: IpAddr) {
+        let mut open = self.serving(ip);
+        open.sort_by_key(|other| *other != id);
+        let shared = one_gate::shared(ip, &open);
+        self.laws.broken(self.now, Law::OneGate, shared);
     }
 
     /// Says which gates shut by themselves since the last time.
@@ -174,5 +244,10 @@ impl World {
                 host.kernel.served.retain(|_, served| !served.told);
             }
         }
+        let ends = self.hosts.iter().flat_map(|host| {
+            let live = host.kernel.served.values().filter(|served| !served.told);
+            live.map(|served| host.clock.reaches(served.until))
+        });
+        self.next_shut = ends.min().unwrap_or(u64::MAX);
     }
 }

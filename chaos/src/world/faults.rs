@@ -3,23 +3,29 @@
 use std::collections::BTreeSet;
 
 use control::{Core, Event, LocalGroup, LogMark};
-use statemachine::{Boot, Command, Entry, GroupName, HostId};
+use statemachine::{Boot, Command, Entry, GroupName, HostId, Mutation, mutated};
 
 use super::World;
 use crate::host::Due;
 use crate::record::Payload;
-use crate::{Weather, say_command};
+use crate::{Block, Weather, say_command};
+
+/// When a warden says its last word, in microseconds after it shut the gate.
+const LAST_WORD_US: [u64; 3] = [200, 20_000, 100_000];
 
 impl World {
     /// Starts a host's daemon. Its driver takes stale addresses off first; the state is the one on
     /// disk, the log what was flushed.
     pub(super) fn boot(&mut self, id: HostId) {
-        let (dice, now) = (self.rng.draw(), self.now);
+        let (dice, now, words) = (self.rng.draw(), self.now, self.setup.words);
         let Some(host) = self.host_mut(id) else {
             return;
         };
         host.boot += 1;
         host.kernel.served.clear();
+        host.kernel.orphaned();
+        (host.deadline, host.leased_since, host.trap) = (None, None, None);
+        (host.started_at, host.disturbed_at) = (now, now);
         host.busy.clear();
         (host.paused, host.wake_at, host.standing) = (false, u64::MAX, None);
         host.state = host.saved.clone();
@@ -28,7 +34,9 @@ impl World {
         (host.raft.leads, host.raft.leader, host.raft.applying) = (false, None, false);
         let local = host.clock.shows(now);
         let (boot, state, at) = (Boot(host.boot), host.state.clone(), host.state.at);
-        host.core = Some(Core::new(id, boot, state, at, dice, local));
+        let core = Core::new(id, boot, state, at, dice, local);
+        let vows = words.then(|| super::vow(id, boot.0));
+        host.core = Some(core.vowing(vows));
         // What the log holds beyond the state is told before anything is acknowledged.
         let marks = host.raft.tail(index, usize::MAX);
         let durable = host.raft.durable;
@@ -60,17 +68,49 @@ impl World {
         };
         host.core = None;
         host.paused = false;
+        host.kernel.orphaned();
+        (host.deadline, host.leased_since) = (None, None);
         host.backlog.clear();
         host.raft.leads = false;
         let durable = host.raft.durable;
         host.raft.truncate(durable);
-        if !warden_too {
+        let boot = host.boot;
+        if !warden_too && !mutated(Mutation::WordBeforeGate) {
             host.kernel.served.clear();
         }
         self.say(&format!(
             "-- kill h{id}{}",
             if warden_too { " and its warden" } else { "" }
         ));
+        if !warden_too && self.setup.words {
+            self.say_last_word(id, boot);
+        }
+    }
+
+    /// The warden tells all others, more than once, that this start has ended and holds nothing. Its gate is
+    /// shut by now.
+    fn say_last_word(&mut self, host: HostId, boot: u64) {
+        self.words.push((host, boot));
+        for pause in LAST_WORD_US {
+            self.send_word(host, boot, pause);
+        }
+    }
+
+    fn send_word(&mut self, host: HostId, boot: u64, after: u64) {
+        for to in self.setup.ids().into_iter().filter(|to| *to != host) {
+            let copies = self.links.datagram(&mut self.rng, host, to);
+            for delay in copies.into_iter().flatten() {
+                self.arrive(to, after + delay, Due::Word { host, boot });
+            }
+        }
+    }
+
+    /// Every last word that was ever said comes again.
+    pub fn replay_words(&mut self) {
+        self.say("-- every last word comes again");
+        for (host, boot) in self.words.clone() {
+            self.send_word(host, boot, 0);
+        }
     }
 
     /// Starts a killed host again.
@@ -83,20 +123,26 @@ impl World {
 
     /// Stops a host's daemon (SIGSTOP): nothing reaches it, its kernel goes on.
     pub fn pause(&mut self, id: HostId) {
+        let now = self.now;
         if let Some(host) = self.host_mut(id).filter(|host| host.runs()) {
-            host.paused = true;
+            (host.paused, host.disturbed_at) = (true, now);
             self.say(&format!("-- pause h{id}"));
         }
     }
 
     /// Lets a stopped daemon go on: first it finds all that waited.
     pub fn go_on(&mut self, id: HostId) {
+        let now = self.now;
         let Some(host) = self.host_mut(id).filter(|host| host.paused) else {
             return;
         };
-        host.paused = false;
+        (host.paused, host.disturbed_at) = (false, now);
         let waited: Vec<Due> = host.backlog.drain(..).collect();
+        let halfway = host.kernel.halfway.take();
         self.say(&format!("-- go on h{id}"));
+        if let Some(half) = halfway {
+            self.arm(id, half);
+        }
         for due in waited {
             self.soon(id, 0, due);
         }
@@ -104,34 +150,38 @@ impl World {
 
     /// Blocks everything from one host to another.
     pub fn cut(&mut self, from: HostId, to: HostId) {
-        self.links.cut(from, to);
+        self.links.block(from, to, Block::All);
         self.say(&format!("-- cut h{from} -> h{to}"));
     }
 
     /// Blocks datagrams, and only these, from one host to another.
     pub fn deafen(&mut self, from: HostId, to: HostId) {
-        self.links.deafen(from, to);
+        self.links.block(from, to, Block::Datagrams);
         self.say(&format!("-- no datagrams h{from} -> h{to}"));
+    }
+
+    /// Blocks connections, and only these, between two hosts: Raft stands still, heartbeats go on.
+    pub fn mute(&mut self, from: HostId, to: HostId) {
+        self.links.block(from, to, Block::Connections);
+        self.say(&format!("-- no connections h{from} - h{to}"));
     }
 
     /// Unblocks everything.
     pub fn heal(&mut self) {
-        self.links.heal();
+        self.links.heal(self.now);
         self.say("-- heal");
     }
 
     /// Changes the network's behaviour.
     pub fn weather(&mut self, weather: Weather) {
-        self.links.weather = weather;
-        let Weather {
-            delay_us,
-            loss_per_mille,
-            double_per_mille,
-        } = weather;
-        self.say(&format!(
-            "-- weather: delay {}..{} us, loss {loss_per_mille}, double {double_per_mille}",
-            delay_us.0, delay_us.1
-        ));
+        self.links.set_weather(weather, self.now);
+        let (from, to) = weather.delay_us;
+        let (loss, double) = (weather.loss_per_mille, weather.double_per_mille);
+        let mut line = format!("-- weather: delay {from}..{to} us, loss {loss}, double {double}");
+        if weather.replay_per_mille > 0 {
+            line += &format!(", replay {}", weather.replay_per_mille);
+        }
+        self.say(&line);
     }
 
     /// What the host's tests and loads say of its group from now on.
@@ -172,13 +222,50 @@ impl World {
 
     /// How long the host takes to apply, in microseconds.
     pub fn apply_takes(&mut self, id: HostId, apply_us: (u64, u64)) {
+        let now = self.now;
         if let Some(host) = self.host_mut(id) {
-            host.apply_us = apply_us;
+            (host.apply_us, host.disturbed_at) = (apply_us, now);
             self.say(&format!(
                 "-- h{id}: apply takes {}..{} us",
                 apply_us.0, apply_us.1
             ));
         }
+    }
+
+    /// How long the host's driver takes for one action, in microseconds.
+    pub fn driver_takes(&mut self, id: HostId, driver_us: (u64, u64)) {
+        let now = self.now;
+        if let Some(host) = self.host_mut(id) {
+            (host.driver_us, host.disturbed_at) = (driver_us, now);
+            let (from, to) = driver_us;
+            self.say(&format!("-- h{id}: the driver takes {from}..{to} us"));
+        }
+    }
+
+    /// How long the host's disk takes for a flush, in microseconds.
+    pub fn flush_takes(&mut self, id: HostId, flush_us: (u64, u64)) {
+        let now = self.now;
+        if let Some(host) = self.host_mut(id) {
+            (host.flush_us, host.disturbed_at) = (flush_us, now);
+            let (from, to) = flush_us;
+            self.say(&format!("-- h{id}: a flush takes {from}..{to} us"));
+        }
+    }
+
+    /// Stops a host's daemon for so long at its next renewal of the gate: after it has worked out the
+    /// time-out, before the kernel has it.
+    pub fn trap(&mut self, id: HostId, stop_us: u64) {
+        if let Some(host) = self.host_mut(id) {
+            host.trap = Some(stop_us);
+            self.say(&format!("-- h{id}: will stop for {stop_us} us at its gate"));
+        }
+    }
+
+    /// The leader hands over to `id`, if enough would vote for it.
+    pub fn transfer(&mut self, id: HostId) {
+        self.say(&format!("-- h{id} asks for votes"));
+        self.elect(Some(id));
+        self.settle();
     }
 
     /// How long the voters do without a leader from now on before they have another, in ms.

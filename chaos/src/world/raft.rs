@@ -7,11 +7,10 @@ use control::{Event, LogMark};
 use statemachine::HostId;
 
 use super::World;
+use crate::Law;
 use crate::host::Due;
 use crate::record::{Packet, Payload, Proposer, Record};
 
-/// How long a flush takes, in microseconds.
-const FLUSH_US: (u64, u64) = (200, 1_000);
 /// Most records in one packet.
 const MOST_RECORDS: usize = 64;
 
@@ -42,13 +41,28 @@ impl World {
             term: record.term,
             taken_from: record.taken_from(),
         };
-        host.raft.push(record);
+        host.raft.push(record.clone());
         self.inbox.push_back((id, Event::Log(mark)));
+        self.touch(&record);
         self.tell_status(id);
     }
 
+    /// Notes whom an entry concerns that comes into a log or goes out of it.
+    fn touch(&mut self, record: &Record) {
+        if record.reconfigures() {
+            self.changed_at = self.now;
+        }
+        for id in record.touches() {
+            let now = self.now;
+            if let Some(host) = self.host_mut(id) {
+                host.touched_at = now;
+            }
+        }
+    }
+
     fn flush(&mut self, id: HostId) {
-        let took = self.rng.between(FLUSH_US);
+        let flush_us = self.host(id).map(|host| host.flush_us).unwrap_or_default();
+        let took = self.rng.between(flush_us);
         if let Some(raft) = self.host(id).map(|host| &host.raft) {
             let (index, term) = (raft.last(), raft.term_at(raft.last()));
             self.soon(id, took, Due::Flushed { index, term });
@@ -98,6 +112,9 @@ impl World {
             if other.core.is_none() {
                 continue;
             }
+            if self.setup.lean && host.raft.has_nothing_to_tell(id, &other.raft, to) {
+                continue;
+            }
             let next = host.raft.next.get(&to).copied();
             let common = host.raft.common(&other.raft);
             let start = if anew { common } else { next.unwrap_or(common) };
@@ -119,6 +136,7 @@ impl World {
     fn carry(&mut self, from: HostId, to: HostId, packet: Packet) {
         if self.links.connects(from, to) {
             let delay = self.links.packet(&mut self.rng, from, to, self.now);
+            let packet = Box::new(packet);
             self.arrive(to, delay, Due::Packet { from, packet });
         }
     }
@@ -180,11 +198,14 @@ impl World {
             };
             if host.raft.last() > after {
                 let lost = host.raft.commit > after;
+                let gone = host.raft.tail(after, usize::MAX);
                 host.raft.truncate(after);
+                gone.iter().for_each(|record| self.touch(record));
+                self.laws.fenced.truncated(id, after);
                 self.inbox
                     .push_back((id, Event::Log(LogMark::Truncated { after })));
                 let broken = lost.then(|| format!("h{id} cut off committed entry {}", after + 1));
-                self.laws.broken(self.now, broken);
+                self.laws.broken(self.now, Law::Durable, broken);
             }
             self.take(id, record);
         }
@@ -270,26 +291,35 @@ impl World {
         }
     }
 
+    /// Somebody heard that the leader has ended: the others do not wait for their time-out.
+    pub(super) fn elect_if_leaderless(&mut self) {
+        if !self.is_led() {
+            self.elect(None);
+        }
+    }
+
     /// Looks whether some leader reaches a quorum; elects another when none did for a while.
     pub(super) fn watch(&mut self) {
-        let leads = |id: &HostId| self.host(*id).is_some_and(|h| h.raft.leads && h.runs());
-        let reigns = |id: HostId| {
-            self.host(id)
-                .is_some_and(|h| h.raft.is_quorum(&self.reached_by(id)))
-        };
-        if self
-            .setup
-            .ids()
-            .iter()
-            .any(|id| leads(id) && reigns(*id) && self.is_newest(*id))
-        {
+        if self.is_led() {
             self.leaderless_since = None;
             return;
         }
         let since = *self.leaderless_since.get_or_insert(self.now);
         if self.now - since >= self.setup.election_ms * 1000 {
-            self.elect();
+            self.elect(None);
         }
+    }
+
+    /// Whether a leader of the newest term among those that it reaches has a quorum.
+    fn is_led(&self) -> bool {
+        let leads = |id: &HostId| self.host(*id).is_some_and(|h| h.raft.leads && h.runs());
+        let reigns = |id: HostId| {
+            self.host(id)
+                .is_some_and(|h| h.raft.is_quorum(&self.reached_by(id)))
+        };
+        let ids = self.setup.ids();
+        ids.iter()
+            .any(|id| leads(id) && reigns(*id) && self.is_newest(*id))
     }
 
     /// The running hosts that `id` is connected with, and itself.
@@ -310,7 +340,7 @@ impl World {
 
     /// A host that its own newest configuration leaves out may still be needed: it may be the only one
     /// that has this configuration (Ongaro's thesis, 4.2.2).
-    fn elect(&mut self) {
+    pub(super) fn elect(&mut self, favourite: Option<HostId>) {
         let electors = |id: HostId| -> Option<BTreeSet<HostId>> {
             let host = self.host(id).filter(|host| host.runs())?;
             let mine = host.raft.completeness();
@@ -322,9 +352,11 @@ impl World {
                 self.reached_by(id).into_iter().filter(grants).collect();
             host.raft.is_quorum(&electors).then_some(electors)
         };
-        let found = self
-            .setup
-            .ids()
+        let candidates = match favourite {
+            Some(id) => vec![id],
+            None => self.setup.ids(),
+        };
+        let found = candidates
             .into_iter()
             .find_map(|id| electors(id).map(|e| (id, e)));
         let Some((winner, electors)) = found else {

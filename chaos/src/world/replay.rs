@@ -3,14 +3,28 @@
 use std::sync::Arc;
 
 use control::Event;
-use statemachine::{Applied, HostId, apply, note_blank, note_membership};
+use statemachine::{Applied, Happening, HostId, State, apply, note_blank, note_membership};
 
-use super::World;
+use super::{Shared, World};
+use crate::Law;
+use crate::checker::down_after_lease::{self, Fallen};
+use crate::checker::up_empty;
 use crate::record::{Payload, Record};
 use crate::tell::say_effect;
 
 /// How often an applied state reaches the disk, of a thousand times.
 const SAVE_PER_MILLE: u64 = 300;
+/// Entries whose outcome is remembered for the hosts that apply them later.
+const SHARED: usize = 48;
+
+fn apply_record(state: &mut State, record: &Record) -> Applied {
+    match &record.payload {
+        Payload::Data(entry) => return apply(state, record.index, entry),
+        Payload::Voters(sets) => note_membership(state, record.index, sets.clone()),
+        Payload::Blank => note_blank(state, record.index),
+    }
+    Applied::default()
+}
 
 impl World {
     /// Applies what is committed and on this host's disk.
@@ -53,27 +67,72 @@ impl World {
         }
     }
 
-    fn apply_one(&mut self, id: HostId, record: &Record) {
+    fn apply_one(&mut self, id: HostId, record: &Arc<Record>) {
+        let now = self.now;
+        let lean = self.setup.lean;
         let Some(host) = self.hosts.get_mut((id.0 - 1) as usize) else {
             return;
         };
-        let state = Arc::make_mut(&mut host.state);
-        let applied = match &record.payload {
-            Payload::Data(entry) => apply(state, record.index, entry),
-            Payload::Voters(sets) => {
-                note_membership(state, record.index, sets.clone());
-                Applied::default()
-            }
-            Payload::Blank => {
-                note_blank(state, record.index);
-                Applied::default()
-            }
-        };
         host.raft.applied = record.index;
-        self.laws.applied(self.now, id, &host.state, &applied);
+        self.laws.applied(now, id, record.index, record.term);
+        let same = |shared: &&Shared| {
+            Arc::ptr_eq(&shared.record, record) && Arc::ptr_eq(&shared.before, &host.state)
+        };
+        if let Some(shared) = self.shared.iter().rev().find(same).filter(|_| lean) {
+            host.state = shared.after.clone();
+            return;
+        }
+        let before = host.state.clone();
+        let applied = apply_record(Arc::make_mut(&mut host.state), record);
+        let after = host.state.clone();
+        if !lean {
+            self.laws.agree(now, id, &after);
+        }
         if record.index > self.told {
             self.told = record.index;
+            self.laws.first_applied(now, &after, &applied);
+            self.judge_standing(record, &after, &applied);
             self.tell_applied(id, record, &applied);
+        }
+        if lean {
+            if self.shared.len() == SHARED {
+                self.shared.pop_front();
+            }
+            let record = record.clone();
+            let shared = Shared {
+                record,
+                before,
+                after,
+            };
+            self.shared.push_back(shared);
+        }
+    }
+
+    /// Invariants 5 and 10, at the first apply of an entry that declares a host down or up.
+    fn judge_standing(&mut self, record: &Record, state: &State, applied: &Applied) {
+        for effect in &applied.effects {
+            let Some(host) = effect.host.and_then(|id| self.host(id)) else {
+                continue;
+            };
+            let (id, now) = (host.id, host.now(self.now));
+            let served = host.kernel.served.keys();
+            let open = served.copied().find(|ip| host.kernel.is_open(*ip, now));
+            match effect.what {
+                Happening::HostDown { .. } => {
+                    let fence = record.fence_of(id);
+                    let unaware = host.core.as_ref().is_some_and(|core| {
+                        core.lease_deadline() > Some(now) && Some(core.state().index) < fence
+                    });
+                    let fallen = Fallen { open, unaware };
+                    let early = down_after_lease::too_early(id, fallen);
+                    self.laws.broken(self.now, Law::DownAfterLease, early);
+                }
+                Happening::HostUp if state.hosts.contains_key(&id) => {
+                    let holds = up_empty::holds(id, open);
+                    self.laws.broken(self.now, Law::UpEmpty, holds);
+                }
+                _ => {}
+            }
         }
     }
 

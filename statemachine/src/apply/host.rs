@@ -6,7 +6,8 @@ use core::net::{IpAddr, SocketAddr};
 use super::{Context, array::distinct};
 use crate::{
     AddressState, Boot, Effect, GroupName, Happening, Host, HostCommand, HostId, HostName,
-    HostState, Incarnation, MAX_HOSTS, MAX_PREFERRED, MemberSpec, Reason, Rejected, State, TokenId,
+    HostState, Incarnation, MAX_HOSTS, MAX_PREFERRED, MemberSpec, Mutation, Reason, Rejected,
+    State, TokenId, mutated,
 };
 
 pub(super) fn apply(
@@ -270,7 +271,9 @@ fn fence(
 
 fn check_fence(host: &Host, planned: u64) -> Result<(), Rejected> {
     match host.state {
-        HostState::Fencing { index } if index == planned => Ok(()),
+        HostState::Fencing { index } if index == planned || mutated(Mutation::DownNotBound) => {
+            Ok(())
+        }
         HostState::Fencing { index } | HostState::Down { index } => Err(Rejected::Stale {
             planned,
             current: index,

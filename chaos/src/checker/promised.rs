@@ -17,26 +17,28 @@ pub(crate) fn unpromised(
     deadline: Instant,
     now_us: u64,
 ) -> Option<String> {
-    let host = hosts.iter().find(|host| host.id == id)?;
+    let host = crate::host::of(hosts, id)?;
     let ends = host.clock.reaches(deadline);
     if ends <= now_us {
         return None;
     }
     let promises = |voter: &HostId| {
-        let voter = hosts.iter().find(|host| host.id == *voter);
+        let voter = crate::host::of(hosts, *voter);
         voter.is_some_and(|voter| match &voter.core {
             None => true,
-            Some(core) => voter.clock.reaches(core.promised_until(id)) >= ends,
+            // What its clock shows at the end of the lease must not be past its promise.
+            Some(core) => core.promised_until(id) >= voter.clock.shows(ends),
         })
     };
     let raft = host.core.as_ref()?.raft();
-    let index = raft.membership;
     for set in &raft.voters {
-        let promised: BTreeSet<HostId> = set.iter().copied().filter(promises).collect();
-        if 2 * promised.len() <= set.len() {
+        let count = set.iter().filter(|voter| promises(voter)).count();
+        if 2 * count <= set.len() {
+            let promised: BTreeSet<HostId> = set.iter().copied().filter(promises).collect();
             let until = ends / 1000;
             return Some(format!(
-                "h{id} counts on a lease until {until} ms that only {promised:?} of the voters of {index} promised"
+                "h{id} counts on a lease until {until} ms that only {promised:?} of the voters of {} promised",
+                raft.membership
             ));
         }
     }

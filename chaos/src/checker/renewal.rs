@@ -1,0 +1,23 @@
+//! Invariant 13: a lease renews, with a leader or without, while its host and a quorum of voters run
+//! undisturbed and reach each other.
+//!
+//! Stricter than "for 10 L without a leader": no lease may lapse at all in such a time.
+
+use statemachine::HostId;
+
+use crate::quiet::Quiet;
+
+/// What is wrong with a lease that has just lapsed, if anything. `calm_us` is for how long all must have
+/// been undisturbed before it counts.
+pub(crate) fn lapsed(quiet: &Quiet<'_>, id: HostId, calm_us: u64) -> Option<String> {
+    let undisturbed = quiet.fair(calm_us)
+        && quiet.unchanged(id, calm_us)
+        && quiet.steady(id, calm_us)
+        && quiet.quorum(id, |voter| {
+            quiet.steady(voter, calm_us) && quiet.joined(voter, id, calm_us)
+        });
+    undisturbed.then(|| {
+        let ms = calm_us / 1000;
+        format!("h{id} lost its lease although nothing disturbed it or a quorum for {ms} ms")
+    })
+}

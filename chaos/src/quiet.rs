@@ -1,0 +1,66 @@
+//! What has been undisturbed for how long: so that checkers can tell a failover that was needed from
+//! one that was not.
+//!
+//! Errs on the side of "disturbed": a checker that is silent too often finds less, one that cries wolf
+//! finds nothing.
+
+use std::collections::BTreeSet;
+
+use statemachine::HostId;
+
+use crate::host::{self, SimHost};
+use crate::link::Links;
+
+/// A look at a world.
+pub(crate) struct Quiet<'a> {
+    pub(crate) hosts: &'a [SimHost],
+    pub(crate) links: &'a Links,
+    pub(crate) now: u64,
+    /// When the voters or the timing changed last.
+    pub(crate) changed_at: u64,
+}
+
+impl Quiet<'_> {
+    /// No datagram was lost or late.
+    pub(crate) fn fair(&self, for_us: u64) -> bool {
+        self.links.fair_since() + for_us <= self.now
+    }
+
+    /// Neither the voters, nor L, nor the standing of this host changed, in anybody's log.
+    pub(crate) fn unchanged(&self, id: HostId, for_us: u64) -> bool {
+        let touched = host::of(self.hosts, id).map_or(u64::MAX, |host| host.touched_at);
+        self.changed_at.max(touched).saturating_add(for_us) <= self.now
+    }
+
+    /// The host runs, and was neither stopped nor slow.
+    pub(crate) fn steady(&self, id: HostId, for_us: u64) -> bool {
+        host::of(self.hosts, id).is_some_and(|host| {
+            host.runs() && host.is_quick() && host.disturbed_at.saturating_add(for_us) <= self.now
+        })
+    }
+
+    /// The host's daemon has run since then, stopped or not.
+    pub(crate) fn started(&self, id: HostId, for_us: u64) -> bool {
+        host::of(self.hosts, id).is_some_and(|host| host.started_at + for_us <= self.now)
+    }
+
+    /// The host's lease has been valid.
+    pub(crate) fn leased(&self, id: HostId, for_us: u64) -> bool {
+        let since = host::of(self.hosts, id).and_then(|host| host.leased_since);
+        since.is_some_and(|since| since + for_us <= self.now)
+    }
+
+    /// Nothing was blocked between two hosts, either way.
+    pub(crate) fn joined(&self, a: HostId, b: HostId, for_us: u64) -> bool {
+        a == b || self.links.rough_at(a, b, self.now).saturating_add(for_us) <= self.now
+    }
+
+    /// True when a majority of each of this host's voter sets are so.
+    pub(crate) fn quorum(&self, id: HostId, so: impl Fn(HostId) -> bool) -> bool {
+        let raft = host::of(self.hosts, id).map(|host| &host.raft);
+        raft.is_some_and(|raft| {
+            let all: BTreeSet<HostId> = self.hosts.iter().map(|host| host.id).collect();
+            raft.is_quorum(&all.into_iter().filter(|id| so(*id)).collect())
+        })
+    }
+}
