@@ -1,8 +1,7 @@
-//! Everything that can wake a host's control, and everything that it then does.
+//! A host's control: one step for each event, outputs for others to act on.
 //!
 //! One actor: heartbeats, leases, promises, the leader's plans and the host's own work share one view
-//! and one `now`, so nothing between them can be half done. Closed enums, so that the whole surface
-//! reads on one screen and the simulator can hold both ends.
+//! and one `now`, so nothing between them can be half done.
 //!
 //! Limits: one plan is in flight at a time; while it is, the next is not drawn.
 
@@ -19,8 +18,8 @@ use crate::clients::Clients;
 use crate::fence::{Moves, Scene};
 use crate::pace::{Pace, Settling};
 use crate::{
-    Agent, Client, Fences, Heartbeat, HostAction, Instant, Lease, LocalGroup, Message, Promises,
-    Took, View, Vow, facts, plan,
+    Agent, Client, Event, Fences, Heartbeat, HostAction, Instant, Lease, LogMark, Message, Output,
+    Promises, RaftStatus, View, Vow, facts, plan,
 };
 
 /// A plan whose answer does not come is given up after this long, in ms; it may still be applied,
@@ -33,153 +32,6 @@ const RELEASE_BOUND_MS: u64 = 15_000;
 /// Up to so many hosts learners get heartbeats too: 16 x 15 x 10 datagrams a second in the whole array
 /// at `lan` timing. In a larger one a learner that is promoted may cost its peers one renewal.
 const HEARD_BY_ALL: usize = 16;
-
-/// What Raft says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RaftStatus {
-    /// Its term.
-    pub term: u64,
-    /// The leader, where one is known.
-    pub leader: Option<HostId>,
-    /// Whether this host leads.
-    pub am_leader: bool,
-    /// The newest voter sets, committed or not.
-    pub voters: Vec<BTreeSet<HostId>>,
-    /// Index of the entry that set them.
-    pub membership: u64,
-    /// Hosts that follow without a vote.
-    pub learners: BTreeSet<HostId>,
-}
-
-/// What happened to this host's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogMark {
-    /// An entry was appended, not yet flushed, that takes something from these hosts.
-    Appended {
-        /// Its index.
-        index: u64,
-        /// Its term.
-        term: u64,
-        /// Whom it fences, declares down or forgets; none for any other entry.
-        taken_from: Vec<HostId>,
-    },
-    /// Everything after `after` was cut off.
-    Truncated {
-        /// The last index that stays.
-        after: u64,
-    },
-    /// Everything up to `index` is on disk.
-    Durable {
-        /// That index.
-        index: u64,
-    },
-}
-
-/// What wakes the control.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Time passed.
-    Woke,
-    /// A datagram came, authentic and fresh.
-    Received {
-        /// From whom.
-        from: HostId,
-        /// On which of the control networks, as a position in the control addresses.
-        network: u8,
-        /// What it says.
-        message: Message,
-    },
-    /// An entry was applied.
-    Applied {
-        /// The state after it.
-        state: Arc<State>,
-    },
-    /// Raft's standing changed.
-    Raft(RaftStatus),
-    /// The log changed.
-    Log(LogMark),
-    /// Somebody who knows the secret of `vow` says that `boot` of `host` has ended and holds nothing.
-    LastWord {
-        /// Whose.
-        host: HostId,
-        /// Which start.
-        boot: Boot,
-        /// Digest of the secret that came with it.
-        vow: Vow,
-    },
-    /// A proposal was answered; what it did came before as `Applied`.
-    Proposed {
-        /// Which.
-        id: u64,
-    },
-    /// An acquire ended.
-    Acquired {
-        /// Which.
-        address: IpAddr,
-        /// Under which assignment.
-        epoch: Epoch,
-        /// How.
-        result: Result<Took, String>,
-    },
-    /// Another machine claims an address that this host serves.
-    Contested {
-        /// Which.
-        address: IpAddr,
-        /// Its MAC, as people write it.
-        by: String,
-    },
-    /// The clients of an address that this host serves.
-    Clients {
-        /// Which.
-        address: IpAddr,
-        /// Under which assignment.
-        epoch: Epoch,
-        /// Who.
-        clients: Vec<Client>,
-    },
-    /// A release ended.
-    Released {
-        /// Which.
-        address: IpAddr,
-        /// Under which assignment.
-        epoch: Epoch,
-    },
-    /// Tests and loads of a group were looked at.
-    Measured {
-        /// Which group.
-        group: GroupName,
-        /// What they say.
-        measured: LocalGroup,
-    },
-}
-
-/// What the control does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send a datagram.
-    Send {
-        /// To whom.
-        to: HostId,
-        /// What.
-        message: Message,
-    },
-    /// Propose an entry.
-    Propose {
-        /// Its number, for the answer.
-        id: u64,
-        /// Replicated time.
-        at: LogTime,
-        /// Its commands.
-        commands: Vec<Command>,
-    },
-    /// Work for the driver.
-    Perform(HostAction),
-    /// Raft's leader has said its last word: elect another at once.
-    Elect {
-        /// Whom: all that heard the word choose the same, most likely.
-        to: HostId,
-    },
-}
 
 /// A host's control.
 pub struct Core {
@@ -449,6 +301,13 @@ impl Core {
             Event::Proposed { id } => {
                 self.in_flight = self.in_flight.filter(|(current, _)| *current != id)
             }
+            other => self.hear_hands(now, other, out),
+        }
+    }
+
+    /// What the driver and the tests of this host tell.
+    fn hear_hands(&mut self, now: Instant, event: Event, out: &mut Vec<Output>) {
+        match event {
             Event::Acquired {
                 address,
                 epoch,
@@ -463,9 +322,8 @@ impl Core {
                 }
             }
             Event::Contested { address, by } => {
-                if self.agent.contested(address, by, now) {
-                    self.next_heartbeat = now;
-                }
+                let news = self.agent.contested(address, by, now);
+                self.say_at_once(now, news);
             }
             Event::Clients {
                 address,
@@ -477,10 +335,18 @@ impl Core {
                 self.next_heartbeat = now;
             }
             Event::Measured { group, measured } => {
-                if self.agent.measure(group, measured) {
-                    self.next_heartbeat = now;
-                }
+                let news = self.agent.measure(group, measured);
+                self.say_at_once(now, news);
             }
+            // The others are taken in above.
+            _ => {}
+        }
+    }
+
+    /// News does not wait for the next heartbeat.
+    fn say_at_once(&mut self, now: Instant, news: bool) {
+        if news {
+            self.next_heartbeat = now;
         }
     }
 

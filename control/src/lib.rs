@@ -10,6 +10,7 @@
 mod agent;
 mod clients;
 mod core;
+mod event;
 mod facts;
 mod fence;
 mod heartbeat;
@@ -27,7 +28,8 @@ mod zone;
 
 pub use agent::{Agent, HostAction, LocalGroup, Took};
 pub use clients::{Client, ClientList};
-pub use core::{Core, Event, LogMark, Output, RaftStatus};
+pub use core::Core;
+pub use event::{Event, LogMark, Output, RaftStatus};
 pub use fence::Fences;
 pub use heartbeat::{GroupReport, Heartbeat, HeldPhase, HeldReport, Message, Report, Vow};
 pub use lease::Lease;

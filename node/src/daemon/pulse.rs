@@ -146,7 +146,7 @@ impl Pulse {
                 if let Err(error) = host::steady::realtime() {
                     tracing::debug!(%error, "the control thread has no precedence");
                 }
-                let ended = beating.run().unwrap_or_else(|Cut| Ended::Doer);
+                let ended = beating.run().unwrap_or(Ended::Doer);
                 if let Doer::Warden(warden) = beating.outlets.doer {
                     warden.end();
                 }
@@ -250,7 +250,7 @@ impl Beating {
                 return Ok(());
             };
             warden.flush()?;
-            let event = match warden.next()? {
+            let event = match warden.hear()? {
                 Some(Told::Acquired {
                     address,
                     epoch,

@@ -75,7 +75,7 @@ impl Warden {
         self.order(&Order::Begin(begin))
             .map_err(|_| NoWarden::Silent)?;
         loop {
-            match self.next().map_err(|Cut| NoWarden::Silent)? {
+            match self.hear().map_err(|Cut| NoWarden::Silent)? {
                 Some(Told::Ready { vow, gate }) => return Ok((vow, gate)),
                 Some(Told::NoGate { reason }) => return Err(NoWarden::NoGate(reason)),
                 Some(Told::Line { level, text }) => log(level, &text),
@@ -171,7 +171,7 @@ impl Warden {
     ///
     /// # Errors
     /// [`Cut`].
-    pub fn next(&mut self) -> Result<Option<Told>, Cut> {
+    pub fn hear(&mut self) -> Result<Option<Told>, Cut> {
         let packet = self.line.receive()?;
         packet.map(|packet| decode(packet).ok_or(Cut)).transpose()
     }

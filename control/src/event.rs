@@ -1,0 +1,158 @@
+//! Everything that can wake a host's control, and everything that it then does.
+//!
+//! Closed enums, so that the whole surface reads on one screen and the simulator can hold both ends.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use statemachine::{Boot, Command, Epoch, GroupName, HostId, LogTime, State};
+
+use crate::{Client, HostAction, LocalGroup, Message, Took, Vow};
+
+/// What Raft says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RaftStatus {
+    /// Its term.
+    pub term: u64,
+    /// The leader, where one is known.
+    pub leader: Option<HostId>,
+    /// Whether this host leads.
+    pub am_leader: bool,
+    /// The newest voter sets, committed or not.
+    pub voters: Vec<BTreeSet<HostId>>,
+    /// Index of the entry that set them.
+    pub membership: u64,
+    /// Hosts that follow without a vote.
+    pub learners: BTreeSet<HostId>,
+}
+
+/// What happened to this host's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogMark {
+    /// An entry was appended, not yet flushed, that takes something from these hosts.
+    Appended {
+        /// Its index.
+        index: u64,
+        /// Its term.
+        term: u64,
+        /// Whom it fences, declares down or forgets; none for any other entry.
+        taken_from: Vec<HostId>,
+    },
+    /// Everything after `after` was cut off.
+    Truncated {
+        /// The last index that stays.
+        after: u64,
+    },
+    /// Everything up to `index` is on disk.
+    Durable {
+        /// That index.
+        index: u64,
+    },
+}
+
+/// What wakes the control.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time passed.
+    Woke,
+    /// A datagram came, authentic and fresh.
+    Received {
+        /// From whom.
+        from: HostId,
+        /// On which of the control networks, as a position in the control addresses.
+        network: u8,
+        /// What it says.
+        message: Message,
+    },
+    /// An entry was applied.
+    Applied {
+        /// The state after it.
+        state: Arc<State>,
+    },
+    /// Raft's standing changed.
+    Raft(RaftStatus),
+    /// The log changed.
+    Log(LogMark),
+    /// Somebody who knows the secret of `vow` says that `boot` of `host` has ended and holds nothing.
+    LastWord {
+        /// Whose.
+        host: HostId,
+        /// Which start.
+        boot: Boot,
+        /// Digest of the secret that came with it.
+        vow: Vow,
+    },
+    /// A proposal was answered; what it did came before as `Applied`.
+    Proposed {
+        /// Which.
+        id: u64,
+    },
+    /// An acquire ended.
+    Acquired {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        epoch: Epoch,
+        /// How.
+        result: Result<Took, String>,
+    },
+    /// Another machine claims an address that this host serves.
+    Contested {
+        /// Which.
+        address: IpAddr,
+        /// Its MAC, as people write it.
+        by: String,
+    },
+    /// The clients of an address that this host serves.
+    Clients {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        epoch: Epoch,
+        /// Who.
+        clients: Vec<Client>,
+    },
+    /// A release ended.
+    Released {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        epoch: Epoch,
+    },
+    /// Tests and loads of a group were looked at.
+    Measured {
+        /// Which group.
+        group: GroupName,
+        /// What they say.
+        measured: LocalGroup,
+    },
+}
+
+/// What the control does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a datagram.
+    Send {
+        /// To whom.
+        to: HostId,
+        /// What.
+        message: Message,
+    },
+    /// Propose an entry.
+    Propose {
+        /// Its number, for the answer.
+        id: u64,
+        /// Replicated time.
+        at: LogTime,
+        /// Its commands.
+        commands: Vec<Command>,
+    },
+    /// Work for the driver.
+    Perform(HostAction),
+    /// Raft's leader has said its last word: elect another at once.
+    Elect {
+        /// Whom: all that heard the word choose the same, most likely.
+        to: HostId,
+    },
+}
