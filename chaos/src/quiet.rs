@@ -18,6 +18,8 @@ pub(crate) struct Quiet<'a> {
     pub(crate) now: u64,
     /// When the voters or the timing changed last.
     pub(crate) changed_at: u64,
+    /// When a leader was elected last: voters that were behind catch up with it.
+    pub(crate) elected_at: u64,
 }
 
 impl Quiet<'_> {
@@ -48,6 +50,26 @@ impl Quiet<'_> {
     pub(crate) fn leased(&self, id: HostId, for_us: u64) -> bool {
         let since = host::of(self.hosts, id).and_then(|host| host.leased_since);
         since.is_some_and(|since| since + for_us <= self.now)
+    }
+
+    /// No leader came who could have told voters what they must know.
+    pub(crate) fn no_election(&self, for_us: u64) -> bool {
+        self.elected_at + for_us <= self.now
+    }
+
+    /// The voter has applied what it must know to acknowledge the host, and no newer voters than it knows.
+    /// One that restarted without a leader, or was cut off from it, has not: it rightly keeps silent.
+    pub(crate) fn knows(&self, voter: HostId, id: HostId) -> bool {
+        let (Some(voter), Some(host)) = (host::of(self.hosts, voter), host::of(self.hosts, id))
+        else {
+            return false;
+        };
+        let standing = |of: &SimHost| {
+            let standing = of.state.hosts.get(&id).filter(|host| host.is_up());
+            standing.map(|host| (host.incarnation, host.boot, of.state.timing_index))
+        };
+        let same = standing(voter).is_some() && standing(voter) == standing(host);
+        same && voter.raft.voters().0 <= host.raft.voters().0
     }
 
     /// Nothing was blocked between two hosts, either way.

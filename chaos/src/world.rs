@@ -76,6 +76,8 @@ pub struct World {
     leaderless_since: Option<u64>,
     /// When the voters or the timing changed last in somebody's log.
     changed_at: u64,
+    /// When a leader was elected last.
+    elected_at: u64,
     /// Last words that were said, of which host's which start.
     words: Vec<(HostId, u64)>,
     /// What the last entries made of which states.
@@ -116,6 +118,7 @@ impl World {
             laws: Laws::new(setup.only),
             leaderless_since: None,
             changed_at: 0,
+            elected_at: 0,
             words: Vec::new(),
             shared: VecDeque::new(),
             next_shut: 0,

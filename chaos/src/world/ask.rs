@@ -139,6 +139,7 @@ impl World {
             links: &self.links,
             now: self.now,
             changed_at: self.changed_at,
+            elected_at: self.elected_at,
         }
     }
 

@@ -372,6 +372,7 @@ impl World {
             host.raft.next.clear();
         }
         self.leaderless_since = None;
+        self.elected_at = self.now;
         self.say(&format!("h{winner} leads term={term}"));
         self.append(winner, Payload::Blank, None);
         self.finish_joint(winner);
