@@ -478,9 +478,11 @@ impl Core {
             Message::FenceStatus {
                 host,
                 index,
+                term,
                 remaining_us,
             } => {
-                self.fences.status(from, host, index, remaining_us, now);
+                self.fences
+                    .status(from, host, (index, term), remaining_us, now);
             }
             Message::AskHeard { host, since } => {
                 self.view.look(&self.state, now);
@@ -508,6 +510,7 @@ impl Core {
         Some(Message::FenceStatus {
             host,
             index: fence.0,
+            term: fence.1,
             remaining_us,
         })
     }

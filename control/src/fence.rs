@@ -30,6 +30,8 @@ struct Suspicion {
 #[derive(Clone, Debug)]
 struct Pending {
     index: u64,
+    /// The term that the fence's entry was written in; 0 when this leader did not see it appended.
+    term: u64,
     began: Instant,
     free_at: BTreeMap<HostId, Instant>,
     asked_at: Option<Instant>,
@@ -123,15 +125,13 @@ impl Fences {
         &mut self,
         voter: HostId,
         host: HostId,
-        index: u64,
+        fence: (u64, u64),
         remaining_us: u64,
         now: Instant,
     ) {
-        if let Some(pending) = self
-            .pending
-            .get_mut(&host)
-            .filter(|pending| pending.index == index || mutated(Mutation::DownNotBound))
-        {
+        if let Some(pending) = self.pending.get_mut(&host).filter(|pending| {
+            (pending.index, pending.term) == fence || mutated(Mutation::DownNotBound)
+        }) {
             let wait =
                 remaining_us + remaining_us * DRIFT_PER_MILLE / 1000 + u64::from(remaining_us > 0);
             let free_at = if mutated(Mutation::AgeAsTimestamp) {
@@ -216,12 +216,13 @@ impl Fences {
         }
         let fresh = || Pending {
             index,
+            term: scene.terms.get(&index).copied().unwrap_or(0),
             began: scene.now,
             free_at: BTreeMap::new(),
             asked_at: None,
         };
         let pending = self.pending.entry(host.id).or_insert_with(fresh);
-        let term = scene.terms.get(&index).copied().unwrap_or(0);
+        let term = pending.term;
         if let Some(own) =
             scene
                 .promises

@@ -44,6 +44,8 @@ pub enum Message {
         host: HostId,
         /// Index of the fence's entry.
         index: u64,
+        /// Its term, as it was asked for: an answer about an entry that was cut off is none.
+        term: u64,
         /// How long its longest promise still runs, in microseconds of its clock.
         remaining_us: u64,
     },

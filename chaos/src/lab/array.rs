@@ -278,8 +278,23 @@ impl<'lab> Array<'lab> {
     /// # Errors
     /// No such host, or the system says no.
     pub fn start(&mut self, host: u8) -> Result<(), ArrayError> {
+        self.start_under(host, &[])
+    }
+
+    /// As [`Array::start`], by a program that runs what follows its own `words`, such as `setpriv`.
+    ///
+    /// # Errors
+    /// As for [`Array::start`].
+    pub fn start_under(&mut self, host: u8, words: &[&str]) -> Result<(), ArrayError> {
         let space = self.lab.host(host)?;
-        let mut command = space.command(&self.binary);
+        let mut command = match words.split_first() {
+            Some((program, words)) => {
+                let mut command = space.command(program);
+                command.args(words).arg(&self.binary);
+                command
+            }
+            None => space.command(&self.binary),
+        };
         let config = self.dir.join(format!("h{host}.toml"));
         command.args(["node", "--config"]).arg(config);
         let daemon = space.spawn("rais", &mut command)?;

@@ -62,6 +62,7 @@ impl World {
                         host,
                         index,
                         remaining_us,
+                        ..
                     },
                 ..
             } => self.judge_answer(id, *host, *index, *remaining_us, now),

@@ -1,7 +1,10 @@
 //! Faults that must cost nothing: no leader, and one control network less.
 
 use chaos::lab::array::{Array, home_addresses};
-use chaos::lab::{At, Fault, Gap, Injected, Network, Report, Scope, Targets, now, wait_until};
+
+use chaos::lab::{
+    AddressReport, At, Fault, Gap, Injected, Network, Report, Scope, Targets, now, wait_until,
+};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -60,6 +63,47 @@ fn election_without_end_misses_no_probe() {
     let said: Vec<String> = missed(&observer.stop().unwrap()).collect();
     assert_eq!(status["quorum"], false, "a quorum without Raft: {status}");
     assert!(said.is_empty(), "{}\n{status}", said.join("\n"));
+}
+
+/// Goal: where the gate is refused, the daemon says so and serves nothing; it votes, and the others serve
+/// its addresses. Method: three hosts; one ends and comes back without the capability; status and log,
+/// and not one answer from it meanwhile.
+#[test]
+fn a_host_without_a_gate_says_so_and_serves_nothing() {
+    let _turn = turn();
+    let Some(lab) = lab(3, "gateless") else {
+        return;
+    };
+    let mut array = Array::up(&lab, 3).unwrap();
+    array.terminate(3).unwrap();
+    let observer = lab.observe(&Targets::new(&array.addresses())).unwrap();
+    let bound = ["setpriv", "--bounding-set=-net_admin,-net_raw"];
+    array.start_under(3, &bound).unwrap();
+    let bare = |status: Value| {
+        let hosts = status["hosts"].as_array().cloned().unwrap_or_default();
+        let mut own = hosts.iter().filter(|host| host["name"] == "h3");
+        own.any(|host| host["up"] == true && host["gate"] == "none")
+    };
+    array
+        .until(HOME, "h3 is up and says that it has no gate", |array| {
+            array.status(3).is_ok_and(bare)
+        })
+        .unwrap();
+    // It was offered its own addresses, and said why not.
+    let refused = |array: &Array<'_>| {
+        let events = array.events(1).unwrap_or_default();
+        events.contains("acquireFail") && events.contains("CAP_NET_ADMIN")
+    };
+    array.until(HOME, "it refuses in words", refused).unwrap();
+    let others = home_addresses(3);
+    for address in others {
+        let served = observer.wait(address, &[1], HOME) || observer.wait(address, &[2], HOME);
+        assert!(served, "nobody serves {address}");
+    }
+    let report = observer.stop().unwrap();
+    assert_eq!(report.dual_probes(), 0, "{}", report.json());
+    let answered = |one: &AddressReport| one.seen.answers.contains_key("h3");
+    assert!(!report.addresses.iter().any(answered), "{}", report.json());
 }
 
 /// Goal: leaders that fail one after the other cost no address of a host that they are not.

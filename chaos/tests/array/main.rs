@@ -94,7 +94,16 @@ fn without_the_gate_a_dead_host_is_seen_to_answer_beside_the_new_owner() {
     array.wait_home(&observer, HOME).unwrap();
     let host = array.leader().unwrap() % 3 + 1;
     array.kill(host, Scope::Family).unwrap();
-    drop(lab.inject(&Fault::FlushRules { host }).unwrap());
+    // The tables are their owner's until the kernel has taken its last socket away.
+    let flushed = |_: &Array<'_>| {
+        drop(lab.inject(&Fault::FlushRules { host }).unwrap());
+        let mut list = lab.host(host).unwrap().command("nft");
+        let tables = list.args(["list", "tables"]).output().unwrap();
+        tables.stdout.is_empty()
+    };
+    array
+        .until(HOME, "the gate is taken away", flushed)
+        .unwrap();
     wait_until(now().after(GAP));
     array.start(host).unwrap();
     array.wait_home(&observer, HOME).unwrap();

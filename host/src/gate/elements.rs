@@ -37,7 +37,9 @@ impl KernelGate {
             for message in messages(&list).filter(|message| message.kind == NEW_ELEMENT) {
                 let attrs = message.body.get(4..).unwrap_or_default();
                 let elements = attribute(attrs, 3).unwrap_or_default();
-                found.extend(attributes(elements).filter_map(|(_, element)| lease(element)));
+                let leases = attributes(elements).filter_map(|(_, element)| lease(element));
+                // The mark of a transaction that was not made is no lease.
+                found.extend(leases.filter(|lease| !lease.ip.is_unspecified()));
             }
         }
         Ok(found)

@@ -36,9 +36,12 @@ pub use watch::{Change, Watch};
 
 /// Shortest time-out that is sent, in ms: jiffies of 10 ms exist, and 0 would mean "for ever".
 const SHORTEST_MS: u64 = 10;
-/// Longest time between reading the clock and the kernel's answer that is accepted, in
-/// microseconds: an element may outlive its deadline by so much, less the rounding of jiffies.
-const SLACK_US: u64 = 5_000;
+/// Longest time between reading the clock and the kernel's change, in ms: an element may outlive its
+/// deadline by so much, less the rounding of jiffies. Kept by the kernel, since a process that is
+/// stopped in between, and again before it looks, could not keep it.
+const MARK_MS: u64 = 10;
+/// The element that keeps it: no packet is for this address, and none is from it.
+const MARK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 /// Tries of a transaction that took too long or met elements that were gone.
 const TRIES: usize = 4;
 /// Addresses in one transaction: 6 messages of 100 bytes each, far below the send buffer.
@@ -191,18 +194,16 @@ impl KernelGate {
         if !self.managed.contains(&ip) {
             return Err(GateError::NotManaged { ip });
         }
-        let first = self.arm(ip, epoch, deadline_us)?;
-        if first == Armed::Exactly {
+        if self.arm(ip, epoch, deadline_us)? == Armed::Opened {
             return Ok(());
         }
-        // It was open already, or the answer came so late that the element may end too late.
-        let lapsed = self.renew(&[(ip, epoch)], deadline_us)?;
-        if lapsed.is_empty() {
+        // It was open already.
+        if self.renew(&[(ip, epoch)], deadline_us)?.is_empty() {
             return Ok(());
         }
-        self.close(ip)?;
         // Ended between the two looks: once more from the start, and then no more.
-        if first == Armed::WasOpen && self.arm(ip, epoch, deadline_us)? == Armed::Exactly {
+        self.close(ip)?;
+        if self.arm(ip, epoch, deadline_us)? == Armed::Opened {
             return Ok(());
         }
         self.close(ip)?;
@@ -294,9 +295,7 @@ impl KernelGate {
 /// How an arm went.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Armed {
-    Exactly,
-    /// The kernel's answer came too late to know when the element ends.
-    Late,
+    Opened,
     /// A lease lives there.
     WasOpen,
 }
@@ -428,32 +427,57 @@ impl KernelGate {
         Ok(())
     }
 
-    fn arm(&self, ip: IpAddr, epoch: u64, deadline_us: u64) -> Result<Armed, GateError> {
-        let note = elements::note(epoch);
+    /// Starts the kernel's own watch over the time between reading the clock and its answer: what is sent
+    /// with [`KernelGate::in_time`] after this is refused once [`MARK_MS`] have passed.
+    fn mark(&self) -> io::Result<()> {
         let mut t = self.transaction();
-        let began = boottime_us();
-        let Some(timeout) = timeout_ms(began, deadline_us, 0) else {
-            self.forget(&[ip])
-                .map_err(GateError::system("close the gate"))?;
-            return Err(GateError::TooLate { ip });
-        };
-        for family in self.families(ip) {
-            t.add(family, Set::leased(ip), ip, Some((timeout, &note)), EXCL);
+        t.add(
+            Family::Inet,
+            Set::Leased4,
+            MARK,
+            Some((MARK_MS, "clock read")),
+            0,
+        );
+        self.socket.demand(&t.end())
+    }
+
+    /// Makes a transaction fail as a whole when the mark has ended. Gives the number of its message.
+    fn in_time(t: &mut Transaction<'_>) -> u32 {
+        t.delete(Family::Inet, Set::Leased4, MARK)
+    }
+
+    fn arm(&self, ip: IpAddr, epoch: u64, deadline_us: u64) -> Result<Armed, GateError> {
+        let (action, note) = ("open the gate", elements::note(epoch));
+        for _ in 0..TRIES {
+            self.mark().map_err(GateError::system(action))?;
+            let Some(timeout) = timeout_ms(boottime_us(), deadline_us) else {
+                break;
+            };
+            let mut t = self.transaction();
+            let mark = Self::in_time(&mut t);
+            for family in self.families(ip) {
+                t.add(family, Set::leased(ip), ip, Some((timeout, &note)), EXCL);
+            }
+            let refusals = self
+                .socket
+                .ask(&t.end())
+                .map_err(GateError::system(action))?;
+            match refusals.iter().find(|refusal| refusal.seq != mark) {
+                None if refusals.is_empty() => return Ok(Armed::Opened),
+                // Away for too long between clock and kernel.
+                None => {}
+                Some(refusal) if refusal.error == Errno::EXIST => return Ok(Armed::WasOpen),
+                Some(refusal) => {
+                    return Err(GateError::System {
+                        action,
+                        source: refusal.error.into(),
+                    });
+                }
+            }
         }
-        let action = "open the gate";
-        let refusals = self
-            .socket
-            .ask(&t.end())
-            .map_err(GateError::system(action))?;
-        match refusals.first() {
-            None if boottime_us() - began > SLACK_US => Ok(Armed::Late),
-            None => Ok(Armed::Exactly),
-            Some(refusal) if refusal.error == Errno::EXIST => Ok(Armed::WasOpen),
-            Some(refusal) => Err(GateError::System {
-                action,
-                source: refusal.error.into(),
-            }),
-        }
+        self.forget(&[ip])
+            .map_err(GateError::system("close the gate"))?;
+        Err(GateError::TooLate { ip })
     }
 
     fn renew_chunk(
@@ -464,32 +488,30 @@ impl KernelGate {
         let action = "renew leases";
         let mut live: BTreeMap<IpAddr, u64> = leases.iter().copied().collect();
         let mut lapsed = BTreeSet::new();
-        let mut doubt_us = 0;
         for _ in 0..TRIES {
             if live.is_empty() {
                 return Ok(lapsed);
             }
-            let began = boottime_us();
-            let Some(timeout) = timeout_ms(began, deadline_us, doubt_us) else {
+            self.mark().map_err(GateError::system(action))?;
+            let Some(timeout) = timeout_ms(boottime_us(), deadline_us) else {
                 break;
             };
-            let (request, deletes) = self.renewal(&live, timeout);
+            let (request, mark, deletes) = self.renewal(&live, timeout);
             let refusals = self
                 .socket
                 .ask(&request)
                 .map_err(GateError::system(action))?;
-            let took = boottime_us() - began;
-            if refusals.is_empty() && took <= doubt_us + SLACK_US {
+            if refusals.is_empty() {
                 return Ok(lapsed);
             }
-            // We may have been away between clock and kernel: count on as long an absence again.
-            doubt_us = if took > SLACK_US { 2 * took } else { doubt_us };
             for refusal in refusals {
                 match deletes.get(&refusal.seq) {
                     Some(ip) if refusal.error == Errno::NOENT => {
                         live.remove(ip);
                         lapsed.insert(*ip);
                     }
+                    // Away for too long between clock and kernel: once more.
+                    None if refusal.seq == mark && refusal.error == Errno::NOENT => {}
                     _ => {
                         return Err(GateError::System {
                             action,
@@ -507,14 +529,15 @@ impl KernelGate {
         Ok(lapsed)
     }
 
-    /// The transaction that renews, and whose deletion each of its messages is.
+    /// The transaction that renews, its mark, and whose deletion each of its other messages is.
     fn renewal(
         &self,
         live: &BTreeMap<IpAddr, u64>,
         timeout: u64,
-    ) -> (crate::netlink::wire::Messages, BTreeMap<u32, IpAddr>) {
+    ) -> (crate::netlink::wire::Messages, u32, BTreeMap<u32, IpAddr>) {
         let mut deletes = BTreeMap::new();
         let mut t = self.transaction();
+        let mark = Self::in_time(&mut t);
         for (ip, epoch) in live {
             let note = elements::note(*epoch);
             for family in self.families(*ip) {
@@ -523,7 +546,7 @@ impl KernelGate {
                 t.add(family, Set::leased(*ip), *ip, Some((timeout, &note)), 0);
             }
         }
-        (t.end(), deletes)
+        (t.end(), mark, deletes)
     }
 
     /// Deletes leases wherever they are.
@@ -599,10 +622,10 @@ impl KernelGate {
     }
 }
 
-/// What to send so that an element that the kernel makes within `doubt_us` ends in time; none when
-/// that would be less than the shortest.
-fn timeout_ms(now_us: u64, deadline_us: u64, doubt_us: u64) -> Option<u64> {
-    let left = deadline_us.checked_sub(now_us)?.checked_sub(doubt_us)? / 1000;
+/// What to send at `now_us` for a lease that ends at `deadline_us`; none when that would be less than the
+/// shortest.
+fn timeout_ms(now_us: u64, deadline_us: u64) -> Option<u64> {
+    let left = deadline_us.checked_sub(now_us)? / 1000;
     (left >= SHORTEST_MS).then_some(left)
 }
 
@@ -631,11 +654,9 @@ mod tests {
     /// Method: deadlines around the bound, and in the past.
     #[test]
     fn timeout_is_never_zero_and_never_later_than_the_deadline() {
-        assert_eq!(timeout_ms(1_000_000, 1_300_999, 0), Some(300));
-        assert_eq!(timeout_ms(1_000_000, 1_300_999, 100_000), Some(200));
-        assert_eq!(timeout_ms(1_000_000, 1_010_000, 0), Some(10));
-        assert_eq!(timeout_ms(1_000_000, 1_009_999, 0), None);
-        assert_eq!(timeout_ms(1_000_000, 999_999, 0), None);
-        assert_eq!(timeout_ms(1_000_000, 1_020_000, 30_000), None);
+        assert_eq!(timeout_ms(1_000_000, 1_300_999), Some(300));
+        assert_eq!(timeout_ms(1_000_000, 1_010_000), Some(10));
+        assert_eq!(timeout_ms(1_000_000, 1_009_999), None);
+        assert_eq!(timeout_ms(1_000_000, 999_999), None);
     }
 }

@@ -72,7 +72,7 @@ fn start(wire: &Wire) -> Child {
 
 /// Goal: whenever the holder is stopped, nothing is heard of it 10 ms after its deadline.
 /// Method: 50 stops (3,000 with RAIS_LONG) at random points of take, renew and let go, each until
-/// well after the deadline; every frame of the run is checked.
+/// well after the deadline, half of them interrupted for an instant; every frame of the run is checked.
 #[test]
 fn stopped_holder_is_silent_after_its_deadline() {
     let Some(wire) = Wire::lay("stopped_holder_is_silent_after_its_deadline") else {
@@ -106,6 +106,13 @@ fn stopped_holder_is_silent_after_its_deadline() {
             .wrapping_add(1);
         wait_until(boottime_us() + (chance >> 33) % 20_000);
         kill_process(pid, Signal::STOP).unwrap();
+        if chance & (1 << 40) != 0 {
+            // Away for a while between clock and kernel, and away again before it looks.
+            wait_until(boottime_us() + (chance >> 41) % 80_000);
+            kill_process(pid, Signal::CONT).unwrap();
+            wait_until(boottime_us() + (chance >> 20) % 150);
+            kill_process(pid, Signal::STOP).unwrap();
+        }
         wait_until(after(LEASE_MS) + LATE_US + 20_000);
         kill_process(pid, Signal::CONT).unwrap();
         // Nothing may wait in the pipe: a holder that waits to tell is not at work.

@@ -227,7 +227,8 @@ pub async fn run(
         }
         why = raft_stopped(&daemon) => Some(DaemonError::RaftStopped(why)),
     };
-    if ended.is_none() {
+    // Also for a host whose warden has ended: a leader that has no control plans nothing.
+    if !matches!(ended, Some(DaemonError::RaftStopped(_))) {
         hand_over(&daemon).await;
     }
     tracing::info!("stopping");

@@ -148,7 +148,10 @@ impl Pulse {
                 }
                 let ended = beating.run().unwrap_or(Ended::Doer);
                 if let Doer::Warden(warden) = beating.outlets.doer {
-                    warden.end();
+                    match ended {
+                        Ended::Stopped => warden.end(),
+                        Ended::Doer => warden.kill(),
+                    }
                 }
                 ended
             })
@@ -192,6 +195,7 @@ impl Beating {
                 more |= self.receive(number)?;
             }
             self.hear_warden()?;
+            self.mind_the_warden()?;
             // Every step looks at the clock; one more is owed only when something has fallen due.
             if self.core.next_wake() <= clock::now() {
                 self.step(Event::Woke)?;
@@ -243,6 +247,21 @@ impl Beating {
         Ok(true)
     }
 
+    /// A warden that makes no renewals has let every lease run out, while this host goes on to say that it
+    /// serves: it ends, so that others take over.
+    fn mind_the_warden(&mut self) -> Result<(), Cut> {
+        let Doer::Warden(warden) = &mut self.outlets.doer else {
+            return Ok(());
+        };
+        let timing = self.core.state().timing;
+        let (pace, limit) = (2 * u64::from(timing.heartbeat_ms), timing.lease_ms.into());
+        if warden.is_stuck(clock::now(), pace, limit) {
+            tracing::error!("the warden makes no renewals: it is stopped, or stuck");
+            return Err(Cut);
+        }
+        Ok(())
+    }
+
     /// What the warden told, and what it may take now. Only a few packets come each second.
     fn hear_warden(&mut self) -> Result<(), Cut> {
         for _ in 0..BATCH {
@@ -275,7 +294,7 @@ impl Beating {
                     log(level, &text);
                     continue;
                 }
-                Some(Told::Ready { .. } | Told::NoGate { .. }) => continue,
+                Some(Told::Renewed | Told::Ready { .. } | Told::NoGate { .. }) => continue,
                 None => return Ok(()),
             };
             self.step(event)?;

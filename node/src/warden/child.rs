@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use control::{HostAction, Vow};
+use control::{HostAction, Instant, Vow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use statemachine::GroupName;
@@ -20,6 +20,33 @@ use super::wire::{Begin, MANAGED_AT_ONCE, MAX_LISTENERS, Order, Told, decode, en
 const BEGIN_S: u32 = 10;
 /// How long a warden may take to let go of everything and say so, once its node wants to end.
 const END_S: u32 = 3;
+
+/// Renewals that were ordered and not made yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unanswered {
+    renewals: u32,
+    waited_ms: u64,
+    looked: Instant,
+}
+
+impl Unanswered {
+    fn answered(&mut self) {
+        self.renewals = self.renewals.saturating_sub(1);
+        self.waited_ms = 0;
+    }
+
+    /// For how long the oldest waits. Time in which this process itself was away does not count: the
+    /// warden may have been away with it.
+    fn look(&mut self, now: Instant, pace_ms: u64) -> u64 {
+        let since = now.ms_since(self.looked).min(pace_ms);
+        self.looked = now;
+        self.waited_ms = match self.renewals {
+            0 => 0,
+            _ => self.waited_ms + since,
+        };
+        self.waited_ms
+    }
+}
 
 /// Why there is no warden.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +68,7 @@ pub struct Warden {
     line: Line,
     child: Child,
     listeners: Vec<SocketAddr>,
+    unanswered: Unanswered,
 }
 
 impl Warden {
@@ -64,6 +92,7 @@ impl Warden {
             line,
             child,
             listeners: Vec::new(),
+            unanswered: Unanswered::default(),
         })
     }
 
@@ -117,7 +146,10 @@ impl Warden {
     pub fn act(&mut self, action: HostAction) -> Result<(), Cut> {
         match action {
             HostAction::Manage { addresses } => self.manage(&addresses),
-            other => self.order(&Order::Act(other)),
+            other => {
+                self.unanswered.renewals += u32::from(matches!(other, HostAction::Renew { .. }));
+                self.order(&Order::Act(other))
+            }
         }
     }
 
@@ -173,7 +205,23 @@ impl Warden {
     /// [`Cut`].
     pub fn hear(&mut self) -> Result<Option<Told>, Cut> {
         let packet = self.line.receive()?;
-        packet.map(|packet| decode(packet).ok_or(Cut)).transpose()
+        let told = packet.map(|packet| decode(packet).ok_or(Cut)).transpose()?;
+        if told == Some(Told::Renewed) {
+            self.unanswered.answered();
+        }
+        Ok(told)
+    }
+
+    /// Whether it has not made a renewal for `limit_ms`: what it holds has gone silent, and nobody knows.
+    /// Call it after all that it told was heard; `pace_ms` is the longest time between two calls.
+    pub fn is_stuck(&mut self, now: Instant, pace_ms: u64, limit_ms: u64) -> bool {
+        self.unanswered.look(now, pace_ms) >= limit_ms
+    }
+
+    /// Ends it at once: it is stuck, or dead already.
+    pub fn kill(mut self) {
+        let _dead = self.child.kill();
+        reap(self.child);
     }
 
     /// Lets it end: its line closes, it lets go of everything and says the last word.
@@ -205,5 +253,28 @@ pub fn log(level: u8, text: &str) {
         1 => tracing::warn!(warden = true, "{text}"),
         2 => tracing::info!(warden = true, "{text}"),
         _ => tracing::debug!(warden = true, "{text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a warden that makes no renewal is found out after the limit, one that answers never is, and
+    /// neither is one that was stopped together with its node.
+    #[test]
+    fn only_the_time_that_the_node_was_awake_counts() {
+        let at = |ms: u64| Instant(ms * 1000);
+        let mut unanswered = Unanswered::default();
+        unanswered.look(at(1_000), 100);
+        unanswered.renewals = 1;
+        assert_eq!(unanswered.look(at(1_060), 100), 60);
+        unanswered.answered();
+        assert_eq!(unanswered.look(at(1_100), 100), 0);
+        unanswered.renewals = 3;
+        assert_eq!(unanswered.look(at(1_180), 100), 80);
+        assert_eq!(unanswered.look(at(61_180), 100), 180);
+        unanswered.answered();
+        assert_eq!(unanswered.look(at(61_190), 100), 10);
     }
 }

@@ -187,7 +187,14 @@ impl Keeper {
 
     fn perform(&mut self, order: Order) {
         match order {
-            Order::Act(action) => self.hands.perform(action),
+            Order::Act(action) => {
+                let renewal = matches!(action, HostAction::Renew { .. });
+                self.hands.perform(action);
+                if renewal {
+                    // A line that is cut is seen by the loop.
+                    let _cut = self.line.tell(&Told::Renewed);
+                }
+            }
             Order::Manage { addresses, more } => {
                 self.managed.extend(addresses);
                 if !more {

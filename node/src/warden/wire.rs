@@ -65,6 +65,8 @@ pub enum Told {
         /// Why.
         reason: String,
     },
+    /// A renewal was made.
+    Renewed,
     /// An acquire ended.
     Acquired {
         /// Which.
