@@ -486,10 +486,8 @@ impl Core {
             }
             Message::AskHeard { host, since } => {
                 self.view.look(&self.state, now);
-                reply(Message::Heard {
-                    host,
-                    well: self.view.is_well_since(host, since),
-                });
+                let well = self.view.is_well_since(host, since);
+                reply(Message::Heard { host, well });
             }
             Message::Clients(list) => self.clients.hear(&self.state, from, list),
             Message::Heard { host, well } => self.fences.heard(from, host, well),
