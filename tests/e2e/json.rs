@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::array::{Array, name, service, until};
 use crate::life::{served_by, served_elsewhere};
@@ -199,7 +199,18 @@ fn events_are_the_same_everywhere_and_tell_a_failovers_phases() {
             .is_some_and(|ms| ms >= 250)
     );
     assert!(of("hostDown")["phases"]["fence"].is_u64());
-    assert!(of("acquire")["phases"]["acquire"].is_u64());
+    let taken = events.iter().find(|event| {
+        let elsewhere = event["host"] != name(victim) && event["phases"]["detect"].is_u64();
+        event["kind"] == "acquire" && event["address"] == service(victim).to_string() && elsewhere
+    });
+    let phases = taken.unwrap()["phases"].as_object().unwrap();
+    let all = ["detect", "fence", "commit", "acquire", "announce"];
+    let sum: u64 = all.map(|part| phases[part].as_u64().unwrap()).iter().sum();
+    let failover = array.address(leader, service(victim)).unwrap()["failover"].clone();
+    assert_eq!(
+        (&failover["from"], &failover["ms"]),
+        (&json!(name(victim)), &json!(sum))
+    );
     let last = events.last().unwrap()["index"].to_string();
     let since = array
         .rais(leader, &["events", "--since", &last, "--json"])

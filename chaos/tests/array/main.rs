@@ -10,7 +10,7 @@ mod calm;
 mod storm;
 
 use chaos::lab::array::{Array, home_addresses};
-use chaos::lab::{Fault, Lab, LabSpec, Scope, Targets, now, wait_until};
+use chaos::lab::{Fault, Lab, LabSpec, Network, Scope, Targets, now, wait_until};
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -76,6 +76,52 @@ fn an_idle_array_misses_no_probe_and_has_no_event() {
         assert!(answered + 1 >= probes, "{}", one.address);
     }
     assert_eq!(report.dual_probes(), 0, "{}", report.json());
+}
+
+/// Goal: the parts of a failover that the array shows add up to the gap that a client sees.
+/// Method: a follower cut off silently; the sum counts from its last heartbeat (at most 100 ms before
+/// the cut) to when the leader knows of the new holder.
+#[test]
+fn the_phases_of_a_failover_add_up_to_the_gap() {
+    let _turn = turn();
+    let Some(lab) = lab(3, "phases") else { return };
+    let array = Array::up(&lab, 3).unwrap();
+    let observer = lab.observe(&Targets::new(&array.addresses())).unwrap();
+    array.wait_home(&observer, HOME).unwrap();
+    let leader = array.leader().unwrap();
+    let (host, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let address = home_addresses(host)[0];
+    let cut = Network::ALL.map(|network| {
+        let fault = Fault::Partition { host, network };
+        (lab.inject(&fault).unwrap(), now())
+    });
+    let taken = observer.wait(address, &[leader], GAP) || observer.wait(address, &[other], GAP);
+    assert!(taken, "nobody takes {address} over");
+    let failover = |array: &Array<'_>| -> Option<u64> {
+        let status = array.status(leader).ok()?;
+        let all = status["groups"][0]["addresses"].as_array()?.clone();
+        let mut own = all
+            .iter()
+            .filter(|one| one["address"] == address.to_string());
+        own.next()?["failover"]["ms"].as_u64()
+    };
+    let known = |array: &Array<'_>| failover(array).is_some();
+    array.until(HOME, "the failover is shown", known).unwrap();
+    let sum = failover(&array).unwrap();
+    let at = cut[0].1;
+    for (one, _) in cut {
+        one.undo().unwrap();
+    }
+    array.wait_home(&observer, HOME).unwrap();
+    let report = observer.stop().unwrap();
+    let gap = report.address(address).unwrap().gap_after(at).unwrap();
+    let gap = u64::try_from(gap.length().as_millis()).unwrap();
+    println!("gap {gap} ms, phases {sum} ms");
+    // A probe each 5 ms, and whatever a loaded machine adds to the report.
+    assert!(
+        gap <= sum + 20 && sum <= gap + 100 + 150,
+        "gap {gap} ms, phases {sum} ms"
+    );
 }
 
 fn pause(ms: u64) {
