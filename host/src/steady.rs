@@ -98,6 +98,8 @@ pub mod capability {
     pub const WARDEN: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_RAW);
     /// For the node: ports below 1024, which DNS has.
     pub const NODE: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
+    /// For a node that may not raise its limits: its control thread goes first by this, and gives it up.
+    pub const TURN: CapabilitySet = CapabilitySet::SYS_NICE;
     /// For a node whose data belongs to another user.
     pub const FILES: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
 }

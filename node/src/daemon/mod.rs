@@ -492,10 +492,10 @@ fn part_with_privilege(config: &HostConfig) -> Result<Option<Warden>, DaemonErro
     let serves = !config.members.is_empty() && !config.observer;
     let real = serves && !matches!(config.driver, Driver::Loopback { .. });
     let warden = real.then(Warden::start).transpose()?;
-    if let Err(error) = steady::allow_realtime() {
-        tracing::debug!(%error, "the control thread will have no precedence");
-    }
     let mut kept = capability::NODE;
+    if steady::allow_realtime().is_err() {
+        kept |= capability::TURN;
+    }
     let own = rustix::process::geteuid().as_raw();
     if std::fs::metadata(&config.data_dir).is_ok_and(|data| data.uid() != own) {
         kept |= capability::FILES;

@@ -143,9 +143,7 @@ impl Pulse {
         std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
-                if let Err(error) = host::steady::realtime() {
-                    tracing::debug!(%error, "the control thread has no precedence");
-                }
+                go_first();
                 let ended = beating.run().unwrap_or(Ended::Doer);
                 if let Doer::Warden(warden) = beating.outlets.doer {
                     match ended {
@@ -367,6 +365,15 @@ impl Beating {
                 let _lost = socket.send_to(&self.packet, *address);
             }
         }
+    }
+}
+
+/// Before all ordinary threads, where allowed; and what allowed it is given up.
+fn go_first() {
+    let first = host::steady::realtime();
+    let parted = host::steady::keep_only(host::steady::capability::NODE);
+    if let Err(error) = first.and(parted) {
+        tracing::info!(%error, "the control thread has no precedence: a busy machine may cost leases");
     }
 }
 
