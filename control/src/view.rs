@@ -116,18 +116,21 @@ impl View {
     /// Takes in the last word of a start of `from`: believed when it is the start that was heard last, and
     /// the word is the one that it vowed. True when it is news.
     pub fn last_word(&mut self, from: HostId, boot: Boot, vow: Vow, now: Instant) -> bool {
-        let Some(seen) = self.hosts.get_mut(&from) else {
-            return false;
-        };
-        let newest = seen.last.as_ref().map(|last| last.boot);
-        let any = mutated(Mutation::WordOfAnyBoot);
-        let boot = newest.filter(|_| any).unwrap_or(boot);
-        let vowed = |last: &Heartbeat| last.boot == boot && (last.vow == Some(vow) || any);
-        let news = !seen.is_gone() && seen.last.as_ref().is_some_and(vowed);
-        if news {
-            seen.gone = Some((boot, now));
+        let news = self.is_last_word(from, boot, vow);
+        if let Some(seen) = self.hosts.get_mut(&from).filter(|_| news) {
+            let newest = seen.last.as_ref().map(|last| last.boot);
+            seen.gone = newest.map(|boot| (boot, now));
         }
         news
+    }
+
+    /// Whether that would be believed, and news.
+    #[must_use]
+    pub fn is_last_word(&self, from: HostId, boot: Boot, vow: Vow) -> bool {
+        let any = mutated(Mutation::WordOfAnyBoot);
+        let vowed = |last: &Heartbeat| any || (last.boot == boot && last.vow == Some(vow));
+        let seen = self.hosts.get(&from).filter(|seen| !seen.is_gone());
+        seen.and_then(|seen| seen.last.as_ref()).is_some_and(vowed)
     }
 
     /// Starts all time-outs anew: this host itself was away (lease.md, step 4).

@@ -84,8 +84,8 @@ impl Hands {
         }
     }
 
-    /// Performs one action, and reports it.
-    pub fn perform(&mut self, action: HostAction) {
+    /// Performs one action, and reports it. False for a renewal that failed.
+    pub fn perform(&mut self, action: HostAction) -> bool {
         match action {
             HostAction::Acquire {
                 address,
@@ -114,10 +114,13 @@ impl Hands {
                 tracing::info!(%address, %epoch, %group, "letting go");
                 self.release(address, epoch);
             }
-            HostAction::Renew { deadline } => self.tell_all(|driver| driver.renew(deadline.0)),
+            HostAction::Renew { deadline } => {
+                return self.tell_all(|driver| driver.renew(deadline.0));
+            }
             HostAction::Tickle { address, clients } => self.tickle(address, &clients),
             HostAction::Manage { addresses } => self.manage(&addresses),
         }
+        true
     }
 
     /// The driver's round, if it is due, and another try at what could not be let go. Says when the next is.
@@ -127,7 +130,7 @@ impl Hands {
             false => now.plus_ms(TICK_MS),
         };
         if now >= self.next_round {
-            self.tell_all(|driver| driver.tick());
+            let _good = self.tell_all(|driver| driver.tick());
             self.look_for_clients(now);
             self.confirm();
             self.next_round = pace(self);
@@ -138,10 +141,12 @@ impl Hands {
         self.next_round
     }
 
-    /// Tells what happened without an order, some of it to the control.
-    fn tell_all(&mut self, look: impl FnOnce(&mut dyn AddressDriver) -> Vec<Incident>) {
+    /// Tells what happened without an order, some of it to the control. False when the driver failed.
+    fn tell_all(&mut self, look: impl FnOnce(&mut dyn AddressDriver) -> Vec<Incident>) -> bool {
+        let mut good = true;
         for incident in look(self.driver.as_mut()) {
             tell(&incident);
+            good &= !matches!(incident, Incident::Failed { .. });
             if let Incident::Conflict { ip, mac, .. } = incident {
                 (self.report)(Event::Contested {
                     address: ip,
@@ -149,6 +154,7 @@ impl Hands {
                 });
             }
         }
+        good
     }
 
     fn tickle(&mut self, address: IpAddr, clients: &[Client]) {
@@ -232,7 +238,9 @@ impl Hands {
                 actions.recv_timeout(Duration::from_micros(left))
             };
             match next {
-                Ok(action) => self.perform(action),
+                Ok(action) => {
+                    self.perform(action);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.end(),
             }

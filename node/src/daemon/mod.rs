@@ -315,7 +315,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let tls = links.server.https_config(&identity)?;
     carrier.connect(Arc::clone(&links.peers));
     let (me, state) = (identity.host(), raft.state());
-    let hired = hire(&config, warden, (me, boot), &mailbox).await?;
+    let hired = hire(&config, warden, (me, boot), &state, &mailbox).await?;
     let at = anchor::recall(raft.store(), state.at).await;
     let core = Core::new(me, boot, state, at, random::dice(), clock::now());
     let core = core.vowing(hired.vow);
@@ -514,10 +514,26 @@ struct Hired {
     vow: Option<Vow>,
 }
 
+/// Nothing was cleared by a warden of this start, and the first heartbeat will say that this host holds
+/// nothing: what an earlier start held must have ended by then.
+async fn outwait_leases(config: &HostConfig, longest: Duration) {
+    if !predecessor::existed(&config.data_dir) {
+        return;
+    }
+    tracing::info!("no warden: waiting until every lease of an earlier start has ended");
+    let dir = config.data_dir.clone();
+    let ended = tokio::task::spawn_blocking(move || predecessor::await_end(&dir)).await;
+    if let Err(error) = ended {
+        tracing::error!(%error, "the warden of an earlier start was not awaited");
+    }
+    tokio::time::sleep(longest).await;
+}
+
 async fn hire(
     config: &HostConfig,
     warden: Option<Warden>,
     (host, boot): (HostId, Boot),
+    state: &State,
     mailbox: &Mailbox,
 ) -> Result<Hired, DaemonError> {
     let driver: Box<dyn AddressDriver> = match (warden, config.driver) {
@@ -565,6 +581,9 @@ async fn hire(
         }
         (None, _) => Box::new(Refusing::new("this host is never given an address")),
     };
+    // Twice: this host's copy of the timing may be old, and its clock may drift.
+    let longest = Duration::from_millis(2 * u64::from(state.longest_lease_ms()));
+    outwait_leases(config, longest).await;
     let started = hands::start(driver, interfaces(config), mailbox.clone());
     let (actions, hands) = started.map_err(DaemonError::Thread)?;
     Ok(Hired {

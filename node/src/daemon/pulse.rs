@@ -217,7 +217,10 @@ impl Beating {
             match socket.recv_from(&mut buffer) {
                 Ok((len, _)) => {
                     if let Some((host, boot, vow)) = word::read(&buffer[..len]) {
-                        self.step(Event::LastWord { host, boot, vow })?;
+                        // Anybody may send such a thing: a look first, before all else that a step does.
+                        if self.core.view().is_last_word(host, boot, vow) {
+                            self.step(Event::LastWord { host, boot, vow })?;
+                        }
                         continue;
                     }
                     // What does not open is counted by the sessions, by reason.

@@ -3,6 +3,7 @@
 //! One thread, one loop: orders in, driver, reports out, and a round each tick. It never waits for its
 //! node, neither to write nor to log; a node that does not read is a dead one.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,10 +27,10 @@ use super::word::Secret;
 use crate::clock;
 use crate::daemon::hands::Hands;
 
-/// Orders performed between two rounds of the driver.
-const BATCH: usize = 256;
-/// The first order comes within this, in ms, or never.
-const BEGIN_MS: u64 = 10_000;
+/// Orders that wait here, at most; the rest waits in the socket.
+const WAITING: usize = 4_096;
+/// Longest sleep while the first order is awaited, in ms.
+const LOOK_MS: u64 = 1_000;
 /// An earlier warden that is at its last word still owns the gate, at most for this long, in ms.
 const PREDECESSOR_MS: u64 = 5_000;
 /// Between two tries to lay the gate, in ms.
@@ -109,18 +110,17 @@ fn serve(line: &Shared) -> Result<(), Cut> {
     Ok(())
 }
 
+/// Waits for as long as its node takes to open its store; the line closes when that dies.
 fn first_order(line: &Shared) -> Result<Begin, Cut> {
-    let end = clock::now().plus_ms(BEGIN_MS);
-    while clock::now() < end {
+    loop {
         match line.receive()? {
             Some(Order::Begin(begin)) => return Ok(begin),
             Some(_) => return Err(Cut),
             None => {
-                line.wait(end, None);
+                line.wait(clock::now().plus_ms(LOOK_MS), None);
             }
         }
     }
-    Err(Cut)
 }
 
 /// What the system does not allow costs leases under load, never safety.
@@ -167,30 +167,42 @@ struct Keeper {
 impl Keeper {
     /// Until the node is gone.
     fn obey(&mut self) -> Cut {
+        let mut orders = VecDeque::new();
         loop {
-            for _ in 0..BATCH {
-                match self.line.receive() {
-                    Ok(Some(order)) => self.perform(order),
-                    Ok(None) => break,
-                    Err(cut) => return cut,
-                }
+            if let Err(cut) = self.take_in(&mut orders) {
+                return cut;
+            }
+            if let Some(order) = orders.pop_front() {
+                self.perform(order);
             }
             if let Err(cut) = self.line.flush() {
                 return cut;
             }
             let next = self.hands.round(clock::now());
-            if self.line.wait(next, self.hands.alert()) {
+            if orders.is_empty() && self.line.wait(next, self.hands.alert()) {
                 self.hands.alerted();
             }
         }
+    }
+
+    /// Takes in what the node has sent. A renewal waits for no other order: each of those may take
+    /// milliseconds, and a lease ends whatever stands before it.
+    fn take_in(&mut self, orders: &mut VecDeque<Order>) -> Result<(), Cut> {
+        while orders.len() < WAITING {
+            match self.line.receive()? {
+                Some(order @ Order::Act(HostAction::Renew { .. })) => self.perform(order),
+                Some(order) => orders.push_back(order),
+                None => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     fn perform(&mut self, order: Order) {
         match order {
             Order::Act(action) => {
                 let renewal = matches!(action, HostAction::Renew { .. });
-                self.hands.perform(action);
-                if renewal {
+                if self.hands.perform(action) && renewal {
                     // A line that is cut is seen by the loop.
                     let _cut = self.line.tell(&Told::Renewed);
                 }
@@ -199,7 +211,7 @@ impl Keeper {
                 self.managed.extend(addresses);
                 if !more {
                     let addresses = std::mem::take(&mut self.managed);
-                    self.hands.perform(HostAction::Manage { addresses });
+                    let _done = self.hands.perform(HostAction::Manage { addresses });
                 }
             }
             Order::Listeners(listeners) => self.listeners = listeners,

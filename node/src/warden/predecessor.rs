@@ -35,6 +35,11 @@ pub fn note(data_dir: &Path, pid: u32) -> io::Result<()> {
     std::fs::write(data_dir.join(FILE), format!("{pid} {started}\n"))
 }
 
+/// Whether this host ever had a warden: what that held may still be open for a lease.
+pub fn existed(data_dir: &Path) -> bool {
+    data_dir.join(FILE).exists()
+}
+
 /// Waits for the warden of an earlier start, and ends it if it does not end.
 pub fn await_end(data_dir: &Path) {
     let text = std::fs::read_to_string(data_dir.join(FILE)).unwrap_or_default();
