@@ -151,40 +151,37 @@ pub(crate) fn to_json(report: &TimingReport) -> serde_json::Value {
 
 fn render(report: &TimingReport, style: Style) -> String {
     let timing = &report.timing;
-    let row = |key: &str, ms: u64, what: String| {
-        vec![cell(key), cell(Millis(ms).to_string()), cell(what)]
+    let row = |key: &str, ms: u32, what: &str| {
+        let value = Millis(u64::from(ms)).to_string();
+        vec![cell(key), cell(value), cell(what)]
     };
     let usable = timing.usable_lease_ms();
     let rows = [
-        row(
-            "heartbeat",
-            u64::from(timing.heartbeat_ms),
-            "each host to every voter".to_owned(),
-        ),
+        row("heartbeat", timing.heartbeat_ms, "each host to every voter"),
         row(
             "suspect",
-            u64::from(timing.suspect_ms),
-            "silence after which a host is fenced".to_owned(),
+            timing.suspect_ms,
+            "silence after which a host is fenced",
         ),
         row(
             "lease",
-            u64::from(timing.lease_ms),
-            format!("what a voter promises; a host counts on 90 %, {usable} ms"),
+            timing.lease_ms,
+            &format!("what a voter promises; a host counts on 90 %, {usable} ms"),
         ),
         row(
             "raft_heartbeat",
-            u64::from(timing.raft_heartbeat_ms),
-            "the leader to every follower".to_owned(),
+            timing.raft_heartbeat_ms,
+            "the leader to every follower",
         ),
         row(
             "election_min",
-            u64::from(timing.election_min_ms),
-            "shortest wait before a vote".to_owned(),
+            timing.election_min_ms,
+            "shortest wait before a vote",
         ),
         row(
             "election_max",
-            u64::from(timing.election_max_ms),
-            "longest, and how long followers wait for a silent leader".to_owned(),
+            timing.election_max_ms,
+            "longest, and how long followers wait for a silent leader",
         ),
     ];
     let mut out = match crate::config::preset_name(timing) {
