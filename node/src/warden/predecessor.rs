@@ -82,9 +82,10 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
-    fn sleeper() -> std::process::Child {
-        let mut command = Command::new("sleep");
-        command.arg("60").stdin(Stdio::null()).spawn().unwrap()
+    /// A process that waits for its standard input, which never ends before the child is dropped.
+    fn waiter() -> std::process::Child {
+        let mut command = Command::new("cat");
+        command.stdin(Stdio::piped()).spawn().unwrap()
     }
 
     /// Goal: a warden that hangs is ended; a process that got its number later is not.
@@ -93,7 +94,7 @@ mod tests {
     fn a_hanging_predecessor_is_ended_and_a_stranger_is_not() {
         let dir = std::env::temp_dir().join(format!("rais-predecessor-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let (mut ours, mut stranger) = (sleeper(), sleeper());
+        let (mut ours, mut stranger) = (waiter(), waiter());
         note(&dir, ours.id()).unwrap();
         await_end(&dir);
         assert!(!ours.wait().unwrap().success());
