@@ -133,6 +133,7 @@ for name in "${!pids[@]}"; do
       unset "pids[$name]" "ports[$name]"
       break
     fi
+    # A server tells nobody when it begins to answer: asked again, a bounded number of times.
     sleep 0.3
   done
 done
