@@ -61,8 +61,45 @@ pub enum HostAction {
     },
 }
 
+/// What the driver tells of its work, and of what happened without an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostEvent {
+    /// An acquire ended.
+    Acquired {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        epoch: Epoch,
+        /// How.
+        result: Result<Took, String>,
+    },
+    /// Another machine claims an address that this host serves.
+    Contested {
+        /// Which.
+        address: IpAddr,
+        /// Its MAC, as people write it.
+        by: String,
+    },
+    /// The clients of an address that this host serves.
+    Clients {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        epoch: Epoch,
+        /// Who.
+        clients: Vec<Client>,
+    },
+    /// A release ended.
+    Released {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        epoch: Epoch,
+    },
+}
+
 /// What an acquire that went well took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Took {
     /// Its last part, the first announcement, in ms.
     pub announce_ms: u64,

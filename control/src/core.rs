@@ -18,8 +18,8 @@ use crate::clients::Clients;
 use crate::fence::{Moves, Scene};
 use crate::pace::{Pace, Settling};
 use crate::{
-    Agent, Client, Event, Fences, Heartbeat, HostAction, Instant, Lease, LogMark, Message, Output,
-    Promises, RaftStatus, View, Vow, facts, plan,
+    Agent, Client, Event, Fences, Heartbeat, HostAction, HostEvent, Instant, Lease, LogMark,
+    Message, Output, Promises, RaftStatus, View, Vow, facts, plan,
 };
 
 /// A plan whose answer does not come is given up after this long, in ms; it may still be applied,
@@ -301,14 +301,17 @@ impl Core {
             Event::Proposed { id } => {
                 self.in_flight = self.in_flight.filter(|(current, _)| *current != id)
             }
-            other => self.hear_hands(now, other, out),
+            Event::Measured { group, measured } => {
+                let news = self.agent.measure(group, measured);
+                self.say_at_once(now, news);
+            }
+            Event::Host(told) => self.hear_driver(now, told, out),
         }
     }
 
-    /// What the driver and the tests of this host tell.
-    fn hear_hands(&mut self, now: Instant, event: Event, out: &mut Vec<Output>) {
-        match event {
-            Event::Acquired {
+    fn hear_driver(&mut self, now: Instant, told: HostEvent, out: &mut Vec<Output>) {
+        match told {
+            HostEvent::Acquired {
                 address,
                 epoch,
                 result,
@@ -321,25 +324,19 @@ impl Core {
                     out.push(Output::Perform(HostAction::Tickle { address, clients }));
                 }
             }
-            Event::Contested { address, by } => {
+            HostEvent::Contested { address, by } => {
                 let news = self.agent.contested(address, by, now);
                 self.say_at_once(now, news);
             }
-            Event::Clients {
+            HostEvent::Clients {
                 address,
                 epoch,
                 clients,
             } => self.tell_clients(address, epoch, &clients, out),
-            Event::Released { address, epoch } => {
+            HostEvent::Released { address, epoch } => {
                 self.agent.released(address, epoch);
                 self.next_heartbeat = now;
             }
-            Event::Measured { group, measured } => {
-                let news = self.agent.measure(group, measured);
-                self.say_at_once(now, news);
-            }
-            // The others are taken in above.
-            _ => {}
         }
     }
 

@@ -3,12 +3,11 @@
 //! Closed enums, so that the whole surface reads on one screen and the simulator can hold both ends.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use statemachine::{Boot, Command, Epoch, GroupName, HostId, LogTime, State};
+use statemachine::{Boot, Command, GroupName, HostId, LogTime, State};
 
-use crate::{Client, HostAction, LocalGroup, Message, Took, Vow};
+use crate::{HostAction, HostEvent, LocalGroup, Message, Vow};
 
 /// What Raft says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,38 +87,8 @@ pub enum Event {
         /// Which.
         id: u64,
     },
-    /// An acquire ended.
-    Acquired {
-        /// Which.
-        address: IpAddr,
-        /// Under which assignment.
-        epoch: Epoch,
-        /// How.
-        result: Result<Took, String>,
-    },
-    /// Another machine claims an address that this host serves.
-    Contested {
-        /// Which.
-        address: IpAddr,
-        /// Its MAC, as people write it.
-        by: String,
-    },
-    /// The clients of an address that this host serves.
-    Clients {
-        /// Which.
-        address: IpAddr,
-        /// Under which assignment.
-        epoch: Epoch,
-        /// Who.
-        clients: Vec<Client>,
-    },
-    /// A release ended.
-    Released {
-        /// Which.
-        address: IpAddr,
-        /// Under which assignment.
-        epoch: Epoch,
-    },
+    /// The driver told something.
+    Host(HostEvent),
     /// Tests and loads of a group were looked at.
     Measured {
         /// Which group.

@@ -26,7 +26,7 @@ mod view;
 mod why;
 mod zone;
 
-pub use agent::{Agent, HostAction, LocalGroup, Took};
+pub use agent::{Agent, HostAction, HostEvent, LocalGroup, Took};
 pub use clients::{Client, ClientList};
 pub use core::Core;
 pub use event::{Event, LogMark, Output, RaftStatus};

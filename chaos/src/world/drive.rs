@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use control::{Event, HostAction, Instant, Message, Output, Took};
+use control::{Event, HostAction, HostEvent, Instant, Message, Output, Took};
 use statemachine::{Entry, Epoch, HostId};
 
 use super::{Job, World};
@@ -182,7 +182,7 @@ impl World {
                     self.next_shut = 0;
                     self.serves(id, address, epoch);
                 }
-                Event::Acquired {
+                HostEvent::Acquired {
                     address,
                     epoch,
                     result,
@@ -195,10 +195,10 @@ impl World {
                 if host.kernel.remove(address).is_some() {
                     self.say(&format!("h{id} - {address}"));
                 }
-                Event::Released { address, epoch }
+                HostEvent::Released { address, epoch }
             }
         };
-        self.inbox.push_back((id, event));
+        self.inbox.push_back((id, Event::Host(event)));
     }
 
     fn serves(&mut self, id: HostId, address: IpAddr, epoch: Epoch) {

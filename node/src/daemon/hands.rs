@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use control::{Client, Event, HostAction, Instant, Took};
+use control::{Client, Event, HostAction, HostEvent, Instant, Took};
 use host::driver::{AddressDriver, Connection, Gate, Incident, ServiceAddress, TICK_MS};
 use statemachine::{Epoch, GroupName};
 
@@ -36,7 +36,7 @@ pub fn start(
     mailbox: Mailbox,
 ) -> std::io::Result<(SyncSender<HostAction>, JoinHandle<()>)> {
     let (sender, actions) = sync_channel(QUEUE);
-    let report = move |event| mailbox.post(Letter::Event(event));
+    let report = move |told| mailbox.post(Letter::Event(Event::Host(told)));
     let hands = Hands::new(driver, interfaces, Box::new(report));
     let thread = std::thread::Builder::new()
         .name("driver".into())
@@ -45,12 +45,12 @@ pub fn start(
 }
 
 /// Whether a lease's end is watched by the kernel.
-pub fn is_gated(driver: &dyn AddressDriver) -> bool {
+fn is_gated(driver: &dyn AddressDriver) -> bool {
     matches!(driver.gate(), Gate::Kernel { .. })
 }
 
 /// Where it is told how an action went.
-pub type Report = Box<dyn FnMut(Event) + Send>;
+pub type Report = Box<dyn FnMut(HostEvent) + Send>;
 
 /// A driver, and what is owed to the control.
 pub struct Hands {
@@ -100,7 +100,7 @@ impl Hands {
                     Ok(_) => tracing::info!(%address, %epoch, %group, "serving"),
                     Err(error) => tracing::warn!(%address, %epoch, %group, error, "cannot serve"),
                 }
-                (self.report)(Event::Acquired {
+                (self.report)(HostEvent::Acquired {
                     address,
                     epoch,
                     result,
@@ -148,7 +148,7 @@ impl Hands {
             tell(&incident);
             good &= !matches!(incident, Incident::Failed { .. });
             if let Incident::Conflict { ip, mac, .. } = incident {
-                (self.report)(Event::Contested {
+                (self.report)(HostEvent::Contested {
                     address: ip,
                     by: mac,
                 });
@@ -191,7 +191,7 @@ impl Hands {
             }
             let again = now.plus_ms(CLIENTS_AGAIN_MS);
             self.told.insert(ip, (epoch, clients.clone(), again));
-            (self.report)(Event::Clients {
+            (self.report)(HostEvent::Clients {
                 address: ip,
                 epoch,
                 clients,
@@ -262,7 +262,7 @@ impl Hands {
             // Idempotent: what is gone already is no error.
             match self.driver.release(address) {
                 Ok(()) => {
-                    (self.report)(Event::Released { address, epoch });
+                    (self.report)(HostEvent::Released { address, epoch });
                 }
                 Err(_) => self.unreleased.push((address, epoch)),
             }
@@ -377,7 +377,7 @@ mod tests {
         let poll = mio::Poll::new().unwrap();
         let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
         let (mailbox, inbox) = mailbox(waker);
-        let report = move |event| mailbox.post(Letter::Event(event));
+        let report = move |told| mailbox.post(Letter::Event(Event::Host(told)));
         let driver = Box::new(Stubborn { failures: 2 });
         let mut hands = Hands::new(driver, BTreeMap::new(), Box::new(report));
         hands.release(IpAddr::from([10, 77, 0, 101]), Epoch(4));

@@ -37,7 +37,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use control::{Core, Event, RaftStatus, Vow};
 use dns::{DnsServer, Zones};
-use host::driver::AddressDriver;
+use host::driver::{AddressDriver, Gate};
 use host::loopback::Loopback;
 use host::refusing::Refusing;
 use host::steady::{self, capability};
@@ -574,16 +574,16 @@ async fn hire(
                 }
             }
         }
-        (None, Driver::Loopback { http_port }) => {
-            let words = "gate: none; one holder is up to this daemon alone";
-            tracing::warn!(driver = "loopback", "{words}");
-            Box::new(Loopback::new(&config.name, http_port))
-        }
+        (None, Driver::Loopback { http_port }) => Box::new(Loopback::new(&config.name, http_port)),
         (None, _) => Box::new(Refusing::new("this host is never given an address")),
     };
     // Twice: this host's copy of the timing may be old, and its clock may drift.
     let longest = Duration::from_millis(2 * u64::from(state.longest_lease_ms()));
     outwait_leases(config, longest).await;
+    if let Gate::None { reason } = driver.gate() {
+        let words = "gate: none; one holder is up to this daemon alone";
+        tracing::warn!(driver = driver.name(), reason, "{words}");
+    }
     let started = hands::start(driver, interfaces(config), mailbox.clone());
     let (actions, hands) = started.map_err(DaemonError::Thread)?;
     Ok(Hired {

@@ -12,7 +12,7 @@ use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use control::{Core, Event, HostAction, Output, Took};
+use control::{Core, Event, HostAction, Output};
 use mio::net::UdpSocket;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -270,35 +270,12 @@ impl Beating {
                 return Ok(());
             };
             warden.flush()?;
-            let event = match warden.hear()? {
-                Some(Told::Acquired {
-                    address,
-                    epoch,
-                    result,
-                }) => Event::Acquired {
-                    address,
-                    epoch,
-                    result: result.map(|announce_ms| Took { announce_ms }),
-                },
-                Some(Told::Released { address, epoch }) => Event::Released { address, epoch },
-                Some(Told::Contested { address, by }) => Event::Contested { address, by },
-                Some(Told::Clients {
-                    address,
-                    epoch,
-                    clients,
-                }) => Event::Clients {
-                    address,
-                    epoch,
-                    clients,
-                },
-                Some(Told::Line { level, text }) => {
-                    log(level, &text);
-                    continue;
-                }
-                Some(Told::Renewed | Told::Ready { .. } | Told::NoGate { .. }) => continue,
+            match warden.hear()? {
+                Some(Told::Host(told)) => self.step(Event::Host(told))?,
+                Some(Told::Line { level, text }) => log(level, &text),
+                Some(Told::Renewed | Told::Ready { .. } | Told::NoGate { .. }) => {}
                 None => return Ok(()),
-            };
-            self.step(event)?;
+            }
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use control::{Event, HostAction, Instant};
+use control::{HostAction, Instant};
 use host::driver::{AddressDriver, TICK_MS};
 use host::gate::NoGate;
 use host::netlink_driver::{Netlink, Options};
@@ -31,10 +31,6 @@ use crate::daemon::hands::Hands;
 const WAITING: usize = 4_096;
 /// Longest sleep while the first order is awaited, in ms.
 const LOOK_MS: u64 = 1_000;
-/// An earlier warden that is at its last word still owns the gate, at most for this long, in ms.
-const PREDECESSOR_MS: u64 = 5_000;
-/// Between two tries to lay the gate, in ms.
-const AGAIN_MS: u64 = 10;
 /// Tries to shut the gate before the leases are left to run out.
 const SHUT_TRIES: usize = 3;
 /// Pauses before the last word is said once more, in ms: a datagram may be lost.
@@ -75,19 +71,11 @@ fn take_line() -> Option<Line> {
 fn serve(line: &Shared) -> Result<(), Cut> {
     let begin = first_order(line)?;
     steady_all();
-    let driver = match lay(&begin.tag) {
-        Ok(driver) => driver,
-        Err(error) => {
-            let reason = error.to_string();
-            return line.tell(&Told::NoGate { reason });
-        }
-    };
-    let secret = match Secret::draw() {
-        Ok(secret) => secret,
-        Err(error) => {
-            let reason = error.to_string();
-            return line.tell(&Told::NoGate { reason });
-        }
+    let drawn = Secret::draw().map_err(|error| error.to_string());
+    let laid = lay(&begin.tag).map_err(|error| error.to_string());
+    let (driver, secret) = match (laid, drawn) {
+        (Ok(driver), Ok(secret)) => (driver, secret),
+        (Err(reason), _) | (_, Err(reason)) => return line.tell(&Told::NoGate { reason }),
     };
     let vow = secret.vow();
     let gate = driver.kernel_gate().describe();
@@ -96,7 +84,7 @@ fn serve(line: &Shared) -> Result<(), Cut> {
         let line = line.clone();
         move |event| {
             // A line that is cut is seen by the loop.
-            let _cut = line.tell_event(event);
+            let _cut = line.tell(&Told::Host(event));
         }
     };
     let mut keeper = Keeper {
@@ -140,16 +128,10 @@ fn steady_all() {
     }
 }
 
-/// Lays the gate, and removes what an earlier start left: this one says in its first heartbeat that it
+/// Lays the gate, whose earlier owner the node has awaited (`predecessor`), and removes what an earlier start left: this one says in its first heartbeat that it
 /// holds nothing (docs/adr/0012), so it must be so.
 fn lay(tag: &str) -> Result<Netlink, NoGate> {
-    let end = clock::now().plus_ms(PREDECESSOR_MS);
-    let mut netlink = loop {
-        match Netlink::open(tag, Options::default()) {
-            Err(NoGate::InUse { .. }) if clock::now() < end => pause(AGAIN_MS),
-            other => break other?,
-        }
-    };
+    let mut netlink = Netlink::open(tag, Options::default())?;
     netlink.release_all().map_err(|error| NoGate::System {
         action: "clear the addresses",
         source: io::Error::other(error),
@@ -228,7 +210,8 @@ impl Keeper {
         }
         self.hands.end();
         for pause_ms in REPEATS_MS.into_iter().filter(|_| shut) {
-            pause(pause_ms);
+            // The time between two datagrams is all that is wanted: there is no event.
+            std::thread::park_timeout(Duration::from_millis(pause_ms));
             speaker.say(&self.listeners, word);
         }
     }
@@ -258,11 +241,6 @@ impl Speaker {
     }
 }
 
-fn pause(ms: u64) {
-    // Nothing to await: another process's end, or the time between two datagrams.
-    std::thread::park_timeout(Duration::from_millis(ms));
-}
-
 /// The line, shared with the log.
 #[derive(Clone)]
 struct Shared(Arc<Mutex<Line>>);
@@ -280,32 +258,6 @@ impl Shared {
 
     fn tell(&self, told: &Told) -> Result<(), Cut> {
         encode(told).map_or(Ok(()), |packet| self.lock().send(packet))
-    }
-
-    fn tell_event(&self, event: Event) -> Result<(), Cut> {
-        match event {
-            Event::Acquired {
-                address,
-                epoch,
-                result,
-            } => self.tell(&Told::Acquired {
-                address,
-                epoch,
-                result: result.map(|took| took.announce_ms),
-            }),
-            Event::Released { address, epoch } => self.tell(&Told::Released { address, epoch }),
-            Event::Contested { address, by } => self.tell(&Told::Contested { address, by }),
-            Event::Clients {
-                address,
-                epoch,
-                clients,
-            } => self.tell(&Told::Clients {
-                address,
-                epoch,
-                clients,
-            }),
-            _ => Ok(()),
-        }
     }
 
     fn flush(&self) -> Result<(), Cut> {

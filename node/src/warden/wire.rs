@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use control::{Client, HostAction, Vow};
+use control::{HostAction, HostEvent, Vow};
 use serde::{Deserialize, Serialize};
-use statemachine::{Boot, Epoch, GroupName, HostId};
+use statemachine::{Boot, GroupName, HostId};
 
 /// Longest packet, in bytes; below the least send buffer of a socket.
 pub const MAX_PACKET: usize = 64 * 1024;
@@ -67,38 +67,8 @@ pub enum Told {
     },
     /// A renewal was made.
     Renewed,
-    /// An acquire ended.
-    Acquired {
-        /// Which.
-        address: IpAddr,
-        /// Under which assignment.
-        epoch: Epoch,
-        /// How long the announcement took, in ms, or why it failed.
-        result: Result<u64, String>,
-    },
-    /// A release ended.
-    Released {
-        /// Which.
-        address: IpAddr,
-        /// Under which assignment.
-        epoch: Epoch,
-    },
-    /// Another machine claims an address.
-    Contested {
-        /// Which.
-        address: IpAddr,
-        /// Its MAC.
-        by: String,
-    },
-    /// The clients of an address, as of now.
-    Clients {
-        /// Which.
-        address: IpAddr,
-        /// Under which assignment.
-        epoch: Epoch,
-        /// Who.
-        clients: Vec<Client>,
-    },
+    /// What became of an order, or happened without one.
+    Host(HostEvent),
     /// For the log.
     Line {
         /// 0 error, 1 warning, 2 information, 3 below.
