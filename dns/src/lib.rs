@@ -7,20 +7,26 @@
 //! All but [`server`] is pure: no clock, no socket, no randomness. So two nodes with one log
 //! index hold one and the same zone, and a test asks `answer` a question without a network.
 //!
-//! Limits: no zone transfer, NOTIFY, TSIG or DNSSEC yet (they are refused, never guessed at);
-//! no delegation, wildcard or alias: a group's zone has none.
+//! Limits: no DNSSEC; no UPDATE here, and nobody's NOTIFY is heard; no delegation, wildcard or alias: a group's zone has none.
 
 pub mod answer;
 mod compiled;
 mod compose;
 pub mod cookie;
 mod draft;
+mod exchange;
+mod history;
 pub mod hot;
 pub mod limit;
 pub mod name;
+mod notify;
+pub mod primary;
 pub mod projection;
 mod question;
+pub mod serial;
 pub mod server;
+mod transfer;
+pub mod tsig;
 pub mod wire;
 pub mod zone;
 pub mod zones;
@@ -29,6 +35,7 @@ pub use hickory_proto::rr::Record;
 
 pub use answer::{Answer, Query, answer};
 pub use limit::RateLimit;
+pub use primary::{FollowedZone, Network, Primary, Secondaries, Told};
 pub use server::{BindError, Counters, DnsServer, Settings};
 pub use wire::{Handled, Transport, respond};
 pub use zone::{Zone, ZoneError, ZoneInput};

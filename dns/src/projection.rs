@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use statemachine::{Group, Host, HostId, State};
 
+use crate::primary::{Network, Secondaries};
 use crate::zone::ZoneInput;
 use crate::zones::Zones;
 
@@ -21,6 +22,24 @@ impl Zones {
     pub fn of_changed(state: &State, known: &Zones) -> Option<Zones> {
         let inputs = inputs(state);
         (inputs != known.inputs()).then(|| Zones::project(inputs))
+    }
+}
+
+impl Secondaries {
+    /// Who follows which zone, as the groups' policies say; groups without `[transfer]` have none.
+    pub fn of(state: &State) -> Vec<Secondaries> {
+        let policies = state.groups.values().map(|group| &group.policy);
+        policies
+            .filter_map(|policy| {
+                let transfer = policy.transfer.as_ref()?;
+                Some(Secondaries {
+                    zone: policy.zone.clone(),
+                    notify: transfer.notify.clone(),
+                    allow: transfer.allow.iter().copied().map(Network::host).collect(),
+                    key: transfer.tsig.clone(),
+                })
+            })
+            .collect()
     }
 }
 

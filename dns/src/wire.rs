@@ -128,7 +128,7 @@ fn has_query_shape(request: &Request, counts: &HeaderCounts) -> bool {
 }
 
 /// Where the question ends, if its name is not compressed.
-fn question_end(message: &[u8]) -> Option<usize> {
+pub(crate) fn question_end(message: &[u8]) -> Option<usize> {
     let mut at = QUESTION_AT;
     loop {
         match message.get(at)? {
@@ -227,7 +227,7 @@ fn cookie_of(request: &Request, incoming: &Incoming<'_>) -> Option<Option<Checke
 }
 
 /// A header and nothing else: what is said when the message could not be understood.
-fn bare(message: &[u8], rcode: ResponseCode, out: &mut Vec<u8>) -> Handled {
+pub(crate) fn bare(message: &[u8], rcode: ResponseCode, out: &mut Vec<u8>) -> Handled {
     out.clear();
     let Some(theirs) = message.first_chunk() else {
         return Handled::Dropped;

@@ -10,6 +10,7 @@
 
 pub mod batch;
 mod bind;
+mod notify;
 mod settings;
 mod stats;
 mod tcp;
@@ -23,7 +24,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::cookie::Jar;
-use crate::wire::{Handled, Incoming, Transport, respond};
+use crate::exchange::{Outcome, exchange};
+use crate::primary::Primary;
+use crate::transfer::Stream;
+use crate::wire::{Handled, Incoming, Transport};
 use crate::zones::Zones;
 
 pub use bind::BindError;
@@ -49,10 +53,23 @@ pub struct DnsServer {
 #[derive(Debug)]
 struct Core {
     zones: Arc<ArcSwap<Zones>>,
+    primary: Arc<Primary>,
     ready: AtomicBool,
     settings: Settings,
     tcp_turn: AtomicU64,
     tcp_stats: Stats,
+    notify_ids: notify::Ids,
+}
+
+/// What a message over TCP leads to.
+#[derive(Debug)]
+enum Served {
+    /// Nothing: the connection ends.
+    Nothing,
+    /// The answer is in the buffer.
+    Answer,
+    /// Several messages.
+    Transfer(Box<Stream>),
 }
 
 impl DnsServer {
@@ -66,12 +83,28 @@ impl DnsServer {
         zones: Arc<ArcSwap<Zones>>,
         settings: Settings,
     ) -> Result<DnsServer, BindError> {
+        Self::bind_primary(listen, zones, Arc::default(), settings)
+    }
+
+    /// [`DnsServer::bind`] of a server that others follow: it gives zones away as `primary`
+    /// says, and tells of each change.
+    ///
+    /// # Errors
+    /// As [`DnsServer::bind`].
+    pub fn bind_primary(
+        listen: &[SocketAddr],
+        zones: Arc<ArcSwap<Zones>>,
+        primary: Arc<Primary>,
+        settings: Settings,
+    ) -> Result<DnsServer, BindError> {
         let core = Arc::new(Core {
             zones,
+            primary,
             ready: AtomicBool::new(false),
             settings,
             tcp_turn: AtomicU64::new(0),
             tcp_stats: Stats::default(),
+            notify_ids: notify::Ids::default(),
         });
         let bound = bind::all(listen, settings.threads.get())?;
         let mut server = DnsServer {
@@ -96,6 +129,7 @@ impl DnsServer {
     /// recovered its state, and for one that must not vouch for it any more.
     pub fn set_ready(&self, ready: bool) {
         self.core.ready.store(ready, Ordering::Release);
+        self.core.primary.wake();
     }
 
     /// The addresses that answer, with the ports that were picked.
@@ -142,10 +176,20 @@ impl Core {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Answers one message into `out`; true if there is something to send.
-    fn serve_tcp(&self, message: &[u8], source: SocketAddr, out: &mut Vec<u8>) -> bool {
-        let now_s = ((self.settings.clock)() / 1_000_000) as u32;
-        let jar = Jar::new(self.settings.secret, now_s);
+    /// Seconds since 1970.
+    fn now_s(&self) -> u64 {
+        (self.settings.clock)() / 1_000_000
+    }
+
+    fn notify_id(&self) -> u16 {
+        let now_us = (self.settings.clock)();
+        self.notify_ids.next(self.settings.secret, now_us)
+    }
+
+    /// Answers one message into `out`.
+    fn serve_tcp(&self, message: &[u8], source: SocketAddr, out: &mut Vec<u8>) -> Served {
+        let now_s = self.now_s();
+        let jar = Jar::new(self.settings.secret, now_s as u32);
         let incoming = Incoming {
             message,
             transport: Transport::Tcp,
@@ -156,15 +200,22 @@ impl Core {
         };
         let zones = self.zones.load();
         let known = self.is_ready().then_some(&**zones);
-        let handled = catch_unwind(AssertUnwindSafe(|| respond(known, incoming, out)));
-        match handled {
-            Ok(handled) => {
+        let answer = || exchange(&self.primary, known, incoming, now_s, out);
+        match catch_unwind(AssertUnwindSafe(answer)) {
+            Ok(Outcome::Transfer(stream, handled)) => {
                 self.tcp_stats.count(Transport::Tcp, &handled);
-                matches!(handled, Handled::Answered { .. })
+                Served::Transfer(stream)
+            }
+            Ok(Outcome::One { handled, .. }) => {
+                self.tcp_stats.count(Transport::Tcp, &handled);
+                match handled {
+                    Handled::Answered { .. } => Served::Answer,
+                    _ => Served::Nothing,
+                }
             }
             Err(_) => {
                 self.tcp_stats.panicked();
-                false
+                Served::Nothing
             }
         }
     }

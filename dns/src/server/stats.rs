@@ -26,7 +26,7 @@ const TYPES: [&str; 9] = [
     "a", "aaaa", "ns", "soa", "any", "axfr", "ixfr", "other", "none",
 ];
 const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
-const INCIDENTS: [&str; 13] = [
+const INCIDENTS: [&str; 19] = [
     "dropped",
     "truncated",
     "panicked",
@@ -40,6 +40,12 @@ const INCIDENTS: [&str; 13] = [
     "slipped",
     "cookie_vouched",
     "answered",
+    "transferred",
+    "transfer_failed",
+    "transfer_busy",
+    "notify_sent",
+    "notify_acknowledged",
+    "notify_given_up",
 ];
 
 #[derive(Clone, Copy)]
@@ -57,6 +63,12 @@ enum Incident {
     Slipped,
     CookieVouched,
     Answered,
+    Transferred,
+    TransferFailed,
+    TransferBusy,
+    NotifySent,
+    NotifyAcknowledged,
+    NotifyGivenUp,
 }
 
 /// What was asked and answered since the start: name and count, in a fixed order.
@@ -213,6 +225,30 @@ impl Stats {
 
     pub(super) fn tcp_evicted(&self) {
         self.note(Incident::TcpEvicted);
+    }
+
+    pub(super) fn transferred(&self) {
+        self.note(Incident::Transferred);
+    }
+
+    pub(super) fn transfer_failed(&self) {
+        self.note(Incident::TransferFailed);
+    }
+
+    pub(super) fn transfer_busy(&self) {
+        self.note(Incident::TransferBusy);
+    }
+
+    pub(super) fn notify_sent(&self) {
+        self.note(Incident::NotifySent);
+    }
+
+    pub(super) fn notify_acknowledged(&self) {
+        self.note(Incident::NotifyAcknowledged);
+    }
+
+    pub(super) fn notify_given_up(&self) {
+        self.note(Incident::NotifyGivenUp);
     }
 
     fn note(&self, incident: Incident) {

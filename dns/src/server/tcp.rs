@@ -18,11 +18,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::{BindError, Core, nicer};
+use super::{BindError, Core, Served, nicer, notify};
+use crate::transfer::Stream;
 
 /// Longest query; a client that announces more is cut off before any of it is read.
 const MAX_QUERY: usize = 4_096;
@@ -30,6 +31,13 @@ const MAX_QUERY: usize = 4_096;
 /// Time for one exchange: the wait for a query, its arrival, and the answer's departure.
 /// Clients that keep a connection get a few seconds between queries. RFC 7766, 6.2.3.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Transfers that run at once; each holds one message and the zone's records by reference.
+const TRANSFERS: usize = 16;
+
+/// Time for a whole transfer, the wait for its turn included: a secondary that reads slower than
+/// this is one that does not read.
+const TRANSFER_LIMIT: Duration = Duration::from_secs(120);
 
 /// Pause after the process or the system ran out of something that `accept` needs.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -73,7 +81,12 @@ impl TcpThread {
             .name("dns-tcp".into())
             .spawn(move || {
                 nicer();
-                let connections = Arc::new(Connections::default());
+                let connections = Arc::new(Connections::new());
+                let own = listeners
+                    .iter()
+                    .filter_map(|l| l.local_addr().ok())
+                    .collect();
+                runtime.spawn(notify::tell_all(core.clone(), own));
                 for listener in listeners {
                     runtime.spawn(accept_loop(listener, core.clone(), connections.clone()));
                 }
@@ -127,8 +140,9 @@ fn is_one_clients_matter(error: &io::Error) -> bool {
 }
 
 /// Who is connected, and since which query each is idle.
-#[derive(Default)]
 struct Connections {
+    /// Turns to send a zone.
+    transfers: Semaphore,
     /// Counts connections and queries: what is lower is longer ago.
     clock: AtomicU64,
     open: Mutex<HashMap<u64, Connection>>,
@@ -141,6 +155,14 @@ struct Connection {
 }
 
 impl Connections {
+    fn new() -> Connections {
+        Connections {
+            transfers: Semaphore::new(TRANSFERS),
+            clock: AtomicU64::new(0),
+            open: Mutex::default(),
+        }
+    }
+
     fn tick(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
@@ -172,10 +194,8 @@ impl Connections {
         // The entry stands before the task can run: one thread runs both.
         let mut open = self.lock();
         let task = tokio::spawn(async move {
-            converse(stream, source, &core, || {
-                seen.store(this.tick(), Ordering::Relaxed);
-            })
-            .await;
+            let answered = || seen.store(this.tick(), Ordering::Relaxed);
+            converse(stream, source, &core, &this.transfers, answered).await;
             this.lock().remove(&id);
         });
         let connection = Connection {
@@ -201,44 +221,92 @@ fn end_idlest(open: &mut HashMap<u64, Connection>, among: impl Fn(&Connection) -
 }
 
 /// Answers query after query in the order they come, until the client or the clock ends it.
-async fn converse(mut stream: TcpStream, source: SocketAddr, core: &Core, answered: impl Fn()) {
+async fn converse(
+    mut stream: TcpStream,
+    source: SocketAddr,
+    core: &Core,
+    transfers: &Semaphore,
+    answered: impl Fn(),
+) {
     // Answers are written whole; waiting to fill a packet would only add delay.
     let _best_effort = stream.set_nodelay(true);
     loop {
-        match timeout(EXCHANGE_LIMIT, exchange(&mut stream, source, core)).await {
-            Ok(Ok(true)) => {
-                answered();
-                // Whoever has the next query ready waits for others' and for the listener.
-                tokio::task::yield_now().await;
-            }
-            Ok(Ok(false) | Err(_)) => return,
-            Err(_) => {
-                core.tcp_stats.tcp_timed_out();
-                return;
+        let next = match timeout(EXCHANGE_LIMIT, exchange(&mut stream, source, core)).await {
+            Ok(Ok(next)) => next,
+            Ok(Err(_)) => return,
+            Err(_) => return core.tcp_stats.tcp_timed_out(),
+        };
+        match next {
+            Next::Query => {}
+            Next::Close => return,
+            Next::Transfer(zone) => {
+                let sending = transfer(&mut stream, zone, core, transfers, &answered);
+                match timeout(TRANSFER_LIMIT, sending).await {
+                    Ok(Ok(())) => core.tcp_stats.transferred(),
+                    Ok(Err(_)) | Err(_) => return core.tcp_stats.transfer_failed(),
+                }
             }
         }
+        answered();
+        // Whoever has the next query ready waits for others' and for the listener.
+        tokio::task::yield_now().await;
     }
 }
 
-/// One query and its answer; false when the connection is to be closed. Buffers live for one
-/// exchange, so that an idle connection holds none.
-async fn exchange(stream: &mut TcpStream, source: SocketAddr, core: &Core) -> io::Result<bool> {
+/// How a conversation goes on.
+enum Next {
+    Query,
+    Close,
+    Transfer(Box<Stream>),
+}
+
+/// One query and its answer. Buffers live for one exchange, so that an idle connection holds none.
+async fn exchange(stream: &mut TcpStream, source: SocketAddr, core: &Core) -> io::Result<Next> {
     let length = usize::from(stream.read_u16().await?);
     if length > MAX_QUERY {
-        return Ok(false);
+        return Ok(Next::Close);
     }
     let mut query = vec![0; length];
     stream.read_exact(&mut query).await?;
     let mut reply = Vec::new();
-    if !core.serve_tcp(&query, source, &mut reply) {
-        return Ok(false);
+    match core.serve_tcp(&query, source, &mut reply) {
+        Served::Nothing => return Ok(Next::Close),
+        Served::Transfer(zone) => return Ok(Next::Transfer(zone)),
+        Served::Answer => {}
     }
-    let Ok(length) = u16::try_from(reply.len()) else {
-        return Ok(false);
-    };
-    let mut frame = Vec::with_capacity(2 + reply.len());
+    send(stream, &reply).await?;
+    Ok(Next::Query)
+}
+
+/// Sends one message after the other, each within the time of an exchange; others have their turn
+/// between them. The turns to send at all are few.
+async fn transfer(
+    stream: &mut TcpStream,
+    mut zone: Box<Stream>,
+    core: &Core,
+    transfers: &Semaphore,
+    sent: &impl Fn(),
+) -> io::Result<()> {
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    if transfers.available_permits() == 0 {
+        core.tcp_stats.transfer_busy();
+    }
+    let _turn = transfers.acquire().await.map_err(io::Error::other)?;
+    let mut message = Vec::new();
+    while zone.next(core.now_s(), &mut message) {
+        let sending = timeout(EXCHANGE_LIMIT, send(stream, &message));
+        sending.await.map_err(late)??;
+        sent();
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// Sends one message with its length before it, in one piece.
+async fn send(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+    let length = u16::try_from(message.len()).map_err(io::Error::other)?;
+    let mut frame = Vec::with_capacity(2 + message.len());
     frame.extend_from_slice(&length.to_be_bytes());
-    frame.extend_from_slice(&reply);
-    stream.write_all(&frame).await?;
-    Ok(true)
+    frame.extend_from_slice(message);
+    stream.write_all(&frame).await
 }

@@ -24,8 +24,10 @@ use super::batch::{Batch, Datagram, Wait};
 use super::stats::{Stats, Tally};
 use super::{BindError, Core, nicer};
 use crate::cookie::Jar;
+use crate::exchange::{Outcome, exchange};
 use crate::hot::{HotPath, Moment};
 use crate::limit::{Limiter, Verdict, mix};
+use crate::primary::Primary;
 use crate::wire::{Handled, Incoming, Transport, respond};
 use crate::zones::Zones;
 
@@ -118,6 +120,7 @@ struct Desk {
     limiter: Option<Limiter>,
     jar: Jar,
     tally: Tally,
+    primary: Arc<Primary>,
     turn: u64,
     now_us: u64,
     /// Answers of the other path, before they go into the datagram's buffer.
@@ -145,6 +148,7 @@ impl Worker {
                 limiter: settings.rate.map(|rate| Limiter::new(rate, mix(low, high))),
                 jar: Jar::new(settings.secret, seconds(now_us)),
                 tally: Tally::default(),
+                primary: core.primary.clone(),
                 turn: 0,
                 now_us,
                 reply: Vec::with_capacity(super::batch::DATAGRAM),
@@ -290,15 +294,24 @@ impl Desk {
             jar: Some(&self.jar),
             cut: false,
         };
-        let mut handled = respond(zones, incoming, &mut self.reply);
+        let now_s = self.now_us / SECOND_US;
+        let (mut handled, whole, is_soa) =
+            match exchange(&self.primary, zones, incoming, now_s, &mut self.reply) {
+                Outcome::One { handled, whole } => (handled, whole, false),
+                Outcome::Transfer(mut soa, handled) => {
+                    soa.next(now_s, &mut self.reply);
+                    (handled, false, true)
+                }
+            };
         if let (
+            false,
             Some(limiter),
             Handled::Answered {
                 rcode,
                 vouched: false,
                 ..
             },
-        ) = (&mut self.limiter, &handled)
+        ) = (whole, &mut self.limiter, &handled)
         {
             let none = Zones::default();
             let bucket = self
@@ -307,6 +320,8 @@ impl Desk {
             let verdict = limiter.judge(source.ip(), bucket, self.now_us);
             match self.tally.judged(verdict) {
                 Verdict::Send => {}
+                // One record; there is nothing to leave out.
+                Verdict::Slip if is_soa => {}
                 Verdict::Drop => return (Handled::Limited, 0),
                 Verdict::Slip => {
                     incoming.cut = true;

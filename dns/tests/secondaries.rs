@@ -1,0 +1,253 @@
+//! Existing name servers follow: BIND, Knot, NSD and PowerDNS as secondaries of our server, with
+//! NOTIFY, IXFR and TSIG, over restarts of either side. 60 changes each; 1,000 with RAIS_LONG=1.
+//!
+//! Needs the Debian packages bind9, knot, nsd, pdns-server, pdns-backend-sqlite3 and sqlite3; says
+//! which is missing. A process of its own, since it starts children: see dig.rs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+mod secondary;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use common::settings;
+use dns::primary::Network;
+use dns::tsig::{Algorithm, Key, Keys};
+use dns::{DnsServer, Primary, Secondaries, ZoneInput, Zones};
+use secondary::{KEY, Kind, SECRET_BYTES, Secondary};
+
+/// One change may take so long to be followed: several refreshes of 60 s would be cheating.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One kind after the other: with two cores they would only measure each other.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Our server and what it serves.
+struct Rais {
+    shared: Arc<ArcSwap<Zones>>,
+    primary: Arc<Primary>,
+    server: Option<DnsServer>,
+    address: SocketAddr,
+    serial: u32,
+    follow: Secondaries,
+}
+
+impl Rais {
+    fn start(serial: u32) -> Rais {
+        let mut rais = Rais {
+            shared: Arc::default(),
+            primary: Arc::default(),
+            server: None,
+            address: "127.0.0.1:0".parse().unwrap(),
+            serial,
+            follow: Secondaries::default(),
+        };
+        rais.resume();
+        rais
+    }
+
+    /// Starts it again, without any memory of what was.
+    fn resume(&mut self) {
+        self.shared = Arc::default();
+        let key = Key::new(KEY, Algorithm::HmacSha256, SECRET_BYTES).unwrap();
+        self.primary = Arc::new(Primary::new(Keys::new(vec![key])));
+        let (shared, primary) = (self.shared.clone(), self.primary.clone());
+        let server = DnsServer::bind_primary(&[self.address], shared, primary, settings()).unwrap();
+        self.address = server.addresses()[0];
+        self.publish();
+        server.set_ready(true);
+        self.server = Some(server);
+    }
+
+    fn stop(&mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(self.server.take().unwrap().shutdown());
+    }
+
+    fn followed_by(&mut self, secondary: SocketAddr, signed: bool) {
+        self.follow = Secondaries {
+            zone: "web.example.".into(),
+            notify: vec![secondary],
+            allow: vec![Network {
+                ip: "127.0.0.0".parse().unwrap(),
+                prefix_len: 8,
+            }],
+            key: signed.then(|| KEY.to_owned()),
+        };
+        self.publish();
+    }
+
+    fn change(&mut self) -> u32 {
+        self.serial = self.serial.checked_add(1).unwrap_or(1);
+        self.publish();
+        self.serial
+    }
+
+    fn publish(&self) {
+        let zones = Arc::new(Zones::project(vec![input(self.serial)]));
+        self.shared.store(zones.clone());
+        self.primary.take_in(vec![self.follow.clone()], &zones);
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.server.as_ref().unwrap().stats().get(name)
+    }
+}
+
+/// The addresses that version `serial` publishes: another set each time, of one to seven.
+fn published(serial: u32) -> Vec<(String, IpAddr)> {
+    let is_in = |host: &u32| *host == serial % 7 || (serial / 3 + host).is_multiple_of(2);
+    let address = |host: u32| IpAddr::from([10, 77, 0, 100 + host as u8]);
+    (0..7)
+        .filter(is_in)
+        .map(|host| (format!("h{host}"), address(host)))
+        .collect()
+}
+
+fn input(serial: u32) -> ZoneInput {
+    ZoneInput {
+        name: "web.example.".into(),
+        ttl_s: 5,
+        serial,
+        published: published(serial),
+        nameservers: vec![("h1".into(), vec!["127.0.0.1".parse().unwrap()])],
+    }
+}
+
+/// Waits until the addresses are those of this version. NSD's old process answers some queries
+/// after its new one has answered the first.
+fn assert_follows(rais: &Rais, secondary: &Secondary) {
+    let addresses = published(rais.serial);
+    let expected: Vec<String> = addresses.iter().map(|(_, ip)| ip.to_string()).collect();
+    let seen = || secondary.addresses_of("web.example.");
+    for _ in 0..100 {
+        if seen() == expected {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    assert_eq!(seen(), expected, "serial {}", rais.serial);
+}
+
+/// How many changes are followed one by one. PowerDNS looks for work once a second.
+fn changes(kind: Kind) -> u32 {
+    match (std::env::var_os("RAIS_LONG"), kind) {
+        (Some(_), _) => 1_000,
+        (None, Kind::PowerDns) => 15,
+        (None, _) => 60,
+    }
+}
+
+/// p50, p99 and the most, in ms.
+fn figures(mut times: Vec<Duration>) -> String {
+    times.sort();
+    let at = |percent: usize| {
+        times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1e3
+    };
+    format!(
+        "p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+        at(50),
+        at(99),
+        at(100)
+    )
+}
+
+/// Every change is awaited, so no version can be skipped; then both sides are started again in
+/// turn, with changes while they are away.
+fn follows(kind: Kind, signed: bool, changes: u32) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !kind.is_installed() {
+        return;
+    }
+    // The serials wrap on the way.
+    let mut rais = Rais::start(u32::MAX - changes / 2);
+    let mut secondary = Secondary::new(kind, rais.address, signed);
+    rais.followed_by(secondary.address, signed);
+    secondary.start();
+    secondary.reaches(rais.serial, PATIENCE);
+    assert_follows(&rais, &secondary);
+    let mut times = Vec::new();
+    for _ in 0..changes {
+        let serial = rais.change();
+        times.push(secondary.reaches(serial, PATIENCE));
+        assert_follows(&rais, &secondary);
+    }
+    let (ixfr, axfr) = (rais.count("ixfr"), rais.count("axfr"));
+    println!(
+        "{kind:?}, signed {signed}: {changes} changes; {}; {ixfr} IXFR, {axfr} AXFR",
+        figures(times)
+    );
+    assert!(
+        ixfr >= u64::from(changes),
+        "{kind:?} followed by whole zones"
+    );
+    burst(&mut rais, &secondary);
+    secondary.stop();
+    for _ in 0..5 {
+        rais.change();
+    }
+    secondary.start();
+    let back = secondary.reaches(rais.serial, PATIENCE);
+    println!("{kind:?}: started again, {} ms", back.as_millis());
+    assert_follows(&rais, &secondary);
+    rais.stop();
+    rais.serial += 1;
+    rais.resume();
+    secondary.reaches(rais.serial, PATIENCE);
+    for _ in 0..5 {
+        let serial = rais.change();
+        secondary.reaches(serial, PATIENCE);
+        assert_follows(&rais, &secondary);
+    }
+}
+
+/// Many changes at once: the newest is reached.
+fn burst(rais: &mut Rais, secondary: &Secondary) {
+    for _ in 0..50 {
+        rais.change();
+    }
+    secondary.reaches(rais.serial, PATIENCE);
+    assert_follows(rais, secondary);
+}
+
+/// Goal: BIND follows every change, with TSIG and IXFR, over the wrap of serials and restarts.
+/// Method: `follows`.
+#[test]
+fn bind_follows() {
+    follows(Kind::Bind, true, changes(Kind::Bind));
+}
+
+/// Goal: Knot follows.
+/// Method: `follows`.
+#[test]
+fn knot_follows() {
+    follows(Kind::Knot, true, changes(Kind::Knot));
+}
+
+/// Goal: NSD follows.
+/// Method: `follows`.
+#[test]
+fn nsd_follows() {
+    follows(Kind::Nsd, true, changes(Kind::Nsd));
+}
+
+/// Goal: PowerDNS follows.
+/// Method: `follows`.
+#[test]
+fn powerdns_follows() {
+    follows(Kind::PowerDns, true, changes(Kind::PowerDns));
+}
+
+/// Goal: the allow-list alone is enough where no key is named.
+/// Method: `follows` with a few changes, unsigned.
+#[test]
+fn all_follow_without_a_key() {
+    for kind in [Kind::Bind, Kind::Knot, Kind::Nsd, Kind::PowerDns] {
+        follows(kind, false, 5);
+    }
+}
