@@ -73,6 +73,15 @@ pub enum HostEvent {
         /// How.
         result: Result<Took, String>,
     },
+    /// An address that this host served can't be served here any more, and is let go.
+    Lost {
+        /// Which.
+        address: IpAddr,
+        /// Under which assignment.
+        epoch: Epoch,
+        /// Why.
+        error: String,
+    },
     /// Another machine claims an address that this host serves.
     Contested {
         /// Which.
@@ -274,6 +283,16 @@ impl Agent {
                 },
                 Err(error) => HeldPhase::Failed { error },
             };
+        }
+    }
+
+    /// The driver gave up an address that it served. Ignored when it was told to go meanwhile.
+    pub fn lost(&mut self, address: IpAddr, epoch: Epoch, error: String) {
+        let online = |held: &&mut Held| {
+            held.epoch == epoch && matches!(held.phase, HeldPhase::Online { .. })
+        };
+        if let Some(held) = self.held.get_mut(&address).filter(online) {
+            held.phase = HeldPhase::Failed { error };
         }
     }
 

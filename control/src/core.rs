@@ -324,6 +324,14 @@ impl Core {
                     out.push(Output::Perform(HostAction::Tickle { address, clients }));
                 }
             }
+            HostEvent::Lost {
+                address,
+                epoch,
+                error,
+            } => {
+                self.agent.lost(address, epoch, error);
+                self.next_heartbeat = now;
+            }
             HostEvent::Contested { address, by } => {
                 let news = self.agent.contested(address, by, now);
                 self.say_at_once(now, news);

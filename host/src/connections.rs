@@ -16,7 +16,6 @@ use rustix::io::Errno;
 use rustix::net::netlink::SOCK_DIAG;
 
 use crate::driver::Connection;
-use crate::netlink::wire::messages;
 use crate::netlink::{ACK, DUMP, REQUEST, Socket};
 
 const BY_FAMILY: u16 = 20;
@@ -38,6 +37,8 @@ const JUMP_LEN: usize = 4;
 const IDENTITY: std::ops::Range<usize> = 4..52;
 /// Connections ended with one send.
 const CHUNK: usize = 64;
+/// Connections ended with one call, which takes a few ms.
+pub const ENDED_AT_ONCE: usize = 512;
 /// Connections that are listed of one address.
 pub const MAX_OF_ADDRESS: usize = 1_000;
 /// Connections that are looked at for one list: 10,000 take some 10 ms.
@@ -101,43 +102,27 @@ impl Connections {
         Ok(found)
     }
 
-    /// Ends all TCP connections whose end on this host is `ip`. Gives how many there were.
+    /// Ends TCP connections whose end on this host is `ip`, at most [`ENDED_AT_ONCE`]: as many as
+    /// that, and there may be more. Gives how many there were.
     ///
     /// # Errors
     /// When the kernel can't list or end them; `ENOTSUP` where it was built without.
-    pub fn end_all(&self, ip: IpAddr) -> io::Result<usize> {
-        let socket = &self.socket;
+    pub fn end_some(&self, ip: IpAddr) -> io::Result<usize> {
         let mut ended = 0;
         // A socket of v6 may carry a v4 conversation.
         let families: &[u8] = if ip.is_ipv4() { &[V4, V6] } else { &[V6] };
         for family in families {
-            let list = socket.dump(|m| {
-                m.push(
-                    BY_FAMILY,
-                    REQUEST | DUMP,
-                    &request(*family, STATES, &[0; 48]),
-                    |a| {
-                        a.bytes(BYTECODE, &source_is(ip));
-                    },
-                );
-            })?;
-            let found: Vec<&[u8]> = messages(&list)
-                .filter(|message| message.kind == BY_FAMILY)
-                .filter_map(|message| message.body.get(IDENTITY))
-                .collect();
+            let most = ENDED_AT_ONCE - ended;
+            let found = identities(*family, ip, most)?;
             for chunk in found.chunks(CHUNK) {
-                let mut kill = socket.messages();
+                let mut kill = self.socket.messages();
                 for identity in chunk {
-                    kill.push(
-                        DESTROY,
-                        REQUEST | ACK,
-                        &request(*family, STATES, identity),
-                        |_| {},
-                    );
+                    let which = request(*family, STATES, identity);
+                    kill.push(DESTROY, REQUEST | ACK, &which, |_| {});
                 }
                 // One that ended by itself meanwhile is gone just the same.
                 let gone = [Errno::NOENT, Errno::STALE];
-                let refusals = socket.ask(&kill)?;
+                let refusals = self.socket.ask(&kill)?;
                 if let Some(refusal) = refusals.iter().find(|r| !gone.contains(&r.error)) {
                     return Err(refusal.error.into());
                 }
@@ -146,6 +131,26 @@ impl Connections {
         }
         Ok(ended)
     }
+}
+
+/// What the kernel knows connections of `ip` by, `most` of them.
+fn identities(family: u8, ip: IpAddr, most: usize) -> io::Result<Vec<Vec<u8>>> {
+    let mut found = Vec::new();
+    // One for each list: what is cut short stays behind in its socket.
+    let socket = Socket::open(Some(SOCK_DIAG), 0)?;
+    let mut query = socket.messages();
+    let head = request(family, STATES, &[0; 48]);
+    query.push(BY_FAMILY, REQUEST | DUMP, &head, |a| {
+        a.bytes(BYTECODE, &source_is(ip));
+    });
+    socket.walk(&query, |message| {
+        if found.len() == most {
+            return ControlFlow::Break(());
+        }
+        found.extend(message.body.get(IDENTITY).map(<[u8]>::to_vec));
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
 }
 
 /// `struct inet_diag_req_v2`.

@@ -98,6 +98,16 @@ pub enum Incident {
         /// The address.
         ip: IpAddr,
     },
+    /// An address that should be held can't be any more, and is given up. It may still answer: release
+    /// it until that goes well.
+    Lost {
+        /// The address.
+        ip: IpAddr,
+        /// Under which assignment.
+        epoch: u64,
+        /// Why.
+        error: String,
+    },
     /// The driver could not do its rounds; what has no lease falls silent by itself.
     Failed {
         /// What it could not do, and why.
@@ -125,7 +135,8 @@ pub trait AddressDriver: Send {
     /// An address that is already held keeps its connections and takes the newer epoch.
     ///
     /// # Errors
-    /// [`DriverError::AcquireFailed`]; the address is then not held, or still held as before.
+    /// [`DriverError::AcquireFailed`]; the address is then not held, or still held as before, but
+    /// for [`AcquireFault::NotUndone`]: release it until that goes well.
     fn acquire(&mut self, address: ServiceAddress, epoch: u64) -> Result<Taken, DriverError>;
 
     /// As [`AddressDriver::acquire`], under a lease that ends at `deadline_us` (microseconds of
@@ -299,6 +310,12 @@ pub enum AcquireFault {
     /// The lease ended first.
     #[error("the lease ended before the address was taken")]
     TooLate,
+    /// It failed, and what was done could not be undone: it may answer until the lease ends.
+    #[error("{cause}; and it could not be let go again")]
+    NotUndone {
+        /// Why it failed.
+        cause: Box<AcquireFault>,
+    },
     /// The interface is not there.
     #[error("there is no interface `{name}`: see `ip link`, and `interface` in rais.toml")]
     NoInterface {

@@ -22,7 +22,7 @@ use crate::address::{Addresses, Interface, OnInterface};
 use crate::announce::{Announcer, Burst, Mac};
 use crate::claims::Claims;
 use crate::clock::{Naps, boottime_us};
-use crate::connections::Connections;
+use crate::connections::{Connections, ENDED_AT_ONCE};
 use crate::driver::{
     AcquireFault, AddressDriver, Connection, DriverError, Gate, Held, Incident, QUIET_MS,
     ServiceAddress, TICK_MS, Taken,
@@ -39,6 +39,10 @@ pub const MAX_HELD: usize = 1_024;
 const REFRESH_US: u64 = 500_000;
 /// Time between two tries of what failed, in microseconds.
 const AGAIN_US: u64 = 1_000_000;
+/// Rounds in which the connections of an address end, after the first: half a million connections.
+const ROUNDS: u32 = 1_000;
+/// Time before what came too late for its lease is tried again, in microseconds.
+const LATE_US: u64 = 100_000;
 /// What must be left of a lease for an address to be taken, in microseconds.
 const WORTH_US: u64 = 20_000;
 
@@ -75,6 +79,8 @@ pub struct Netlink {
     wanted: BTreeMap<IpAddr, Wanted>,
     /// When the last claim of each address that is held was answered.
     defended_us: BTreeMap<IpAddr, u64>,
+    /// Addresses that were let go and have connections left, and in how many rounds at most they end.
+    ending: BTreeMap<IpAddr, u32>,
     /// Not before this are claims heeded again, after that failed.
     heed_again_us: u64,
     naps: Naps,
@@ -127,6 +133,7 @@ impl Netlink {
             options,
             wanted: BTreeMap::new(),
             defended_us: BTreeMap::new(),
+            ending: BTreeMap::new(),
             heed_again_us: 0,
             naps: Naps::starting(),
             untold: Vec::new(),
@@ -252,12 +259,18 @@ impl AddressDriver for Netlink {
         self.announce_due();
         self.answer_claims(&mut incidents);
         self.tickle_due();
+        if let Some((ip, rounds)) = self.ending.pop_first() {
+            self.end_connections(ip, rounds);
+        }
         incidents
     }
 
     fn pace_ms(&self) -> u64 {
         let now_us = boottime_us();
-        let busy = self.change.is_some() || !self.untold.is_empty() || !self.tickler.is_idle();
+        let busy = self.change.is_some()
+            || !self.untold.is_empty()
+            || !self.ending.is_empty()
+            || !self.tickler.is_idle();
         if busy || self.wanted.values().any(|wanted| wanted.off) {
             return TICK_MS;
         }
@@ -280,12 +293,7 @@ impl AddressDriver for Netlink {
         let closed = self.gate.close(ip);
         self.take_off(ip).map_err(failed)?;
         closed.map_err(|error| failed(io::Error::other(error)))?;
-        // The address is gone; connections that stay are an inconvenience to this host alone.
-        match self.connections.end_all(ip) {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(%ip, count, "ended connections"),
-            Err(error) => tracing::warn!(%ip, %error, "cannot end connections"),
-        }
+        self.end_connections(ip, ROUNDS);
         Ok(())
     }
 
@@ -395,12 +403,17 @@ impl Netlink {
         };
         if let Err(fault) = self.take(&wanted) {
             self.wanted.remove(&ip);
-            self.abandon(ip);
-            return Err(fault);
+            let undone = self.abandon(ip);
+            let cause = Box::new(fault);
+            return Err(match undone {
+                true => *cause,
+                false => AcquireFault::NotUndone { cause },
+            });
         }
         let on_us = boottime_us();
         self.announce(&mut wanted);
         self.wanted.insert(ip, wanted);
+        self.ending.remove(&ip);
         Ok(Taken {
             announce_us: boottime_us().saturating_sub(on_us),
         })
@@ -466,14 +479,17 @@ impl Netlink {
         }
     }
 
-    /// Undoes what a failed take may have done.
-    fn abandon(&mut self, ip: IpAddr) {
-        if let Err(error) = self.gate.close(ip) {
+    /// Undoes what a failed take may have done. False when the address may answer still.
+    fn abandon(&mut self, ip: IpAddr) -> bool {
+        let closed = self.gate.close(ip);
+        if let Err(error) = &closed {
             tracing::error!(%ip, %error, "the gate ends with the lease");
         }
-        if let Err(error) = self.take_off(ip) {
-            tracing::error!(%ip, %error, "the address stays behind a closed gate");
+        let off = self.take_off(ip);
+        if let Err(error) = &off {
+            tracing::error!(%ip, %error, "the address stays on its interface");
         }
+        closed.is_ok() || off.is_ok()
     }
 
     fn look(&self) -> io::Result<(Vec<OnInterface>, BTreeMap<IpAddr, Lease>)> {
@@ -506,11 +522,14 @@ impl Netlink {
     }
 
     fn mend_gate(&mut self, incidents: &mut Vec<Incident>) -> io::Result<()> {
-        let Some(change) = self.change.take().or(self.watch.look()?) else {
+        let news = self.watch.look()?;
+        let Some(change) = self.change.or(news) else {
+            self.gate.follow_devices();
             return Ok(());
         };
-        if let Change::Foreign { object } = change {
-            incidents.push(Incident::GateTouched { object });
+        // Until all is mended it stays to be mended.
+        self.change = Some(change);
+        if let Change::Foreign { .. } = change {
             for wanted in self.wanted.values_mut() {
                 wanted.off = true;
             }
@@ -518,7 +537,11 @@ impl Netlink {
                 self.take_off(ip)?;
             }
         }
-        self.gate.restore().map_err(io::Error::other)
+        self.gate.restore().map_err(io::Error::other)?;
+        if let Some(Change::Foreign { object }) = self.change.take() {
+            incidents.push(Incident::GateTouched { object });
+        }
+        Ok(())
     }
 
     fn remove_without_lease(&mut self, incidents: &mut Vec<Incident>) -> io::Result<()> {
@@ -575,7 +598,8 @@ impl Netlink {
         Ok(())
     }
 
-    /// Takes again what lost its lease or its gate, in the full order.
+    /// Takes again what lost its lease or its gate, in the full order. What can't be taken any more is
+    /// given up, so that another host can serve it.
     fn take_again(&mut self, incidents: &mut Vec<Incident>) {
         let now_us = boottime_us();
         if self.deadline_us < now_us + WORTH_US {
@@ -584,15 +608,37 @@ impl Netlink {
         let due = |wanted: &&Wanted| wanted.off && wanted.again_us <= now_us;
         let off: Vec<Wanted> = self.wanted.values().filter(due).cloned().collect();
         for wanted in off {
-            let (ip, mut keep) = (wanted.address.ip, wanted.clone());
-            match self.try_acquire(wanted.address, wanted.epoch) {
+            let (ip, epoch, mut keep) = (wanted.address.ip, wanted.epoch, wanted.clone());
+            match self.try_acquire(wanted.address, epoch) {
                 Ok(_) => incidents.push(Incident::Restored { ip }),
-                Err(error) => {
-                    incidents.push(failed(format!("cannot take {ip} again: {error}")));
-                    keep.again_us = now_us + AGAIN_US;
+                Err(AcquireFault::TooLate) => {
+                    keep.again_us = now_us + LATE_US;
                     self.wanted.insert(ip, keep);
                 }
+                Err(fault) => {
+                    self.wanted.remove(&ip);
+                    incidents.push(Incident::Lost {
+                        ip,
+                        epoch,
+                        error: format!("cannot serve it any more: {fault}"),
+                    });
+                }
             }
+        }
+    }
+
+    /// Ends connections of an address that is gone, a part now and the rest in the next rounds. Those that
+    /// stay are an inconvenience to this host alone.
+    fn end_connections(&mut self, ip: IpAddr, rounds: u32) {
+        match self.connections.end_some(ip) {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::info!(%ip, count, "ended connections");
+                if count == ENDED_AT_ONCE && rounds > 0 {
+                    self.ending.insert(ip, rounds - 1);
+                }
+            }
+            Err(error) => tracing::warn!(%ip, %error, "cannot end connections"),
         }
     }
 

@@ -6,7 +6,7 @@
 //! kill|crash|restart|pause|continue hI    (crash: the warden too, so that its gate stays)
 //! cut hI hJ | cut hI -> hJ | deafen hI -> hJ | isolate hI | heal | loss PERCENT | slow hI MS
 //! election MS
-//! load hI N | tests hI pass|fail | acquire hI works|fails
+//! load hI N | tests hI pass|fail | acquire hI works|fails | interface hI goes
 //! quiesce hI [drain] | resume hI | move ADDRESS hI | forget hI | voters hI … | policy POLICY…
 //! POLICY: rebalance= placement= orphan_ttl= min= high= low=
 
@@ -103,6 +103,7 @@ fn happen(world: &mut World, verb: &str, rest: &[&str]) -> Result<bool, String> 
         ("acquire", [h, how @ ("works" | "fails")]) => {
             world.acquire_works(host(h)?, *how == "works");
         }
+        ("interface", [h, "goes"]) => world.interface_goes(host(h)?),
         _ => return Ok(false),
     }
     Ok(true)

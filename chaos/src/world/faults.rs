@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use control::{Core, Event, LocalGroup, LogMark};
+use control::{Core, Event, HostEvent, LocalGroup, LogMark};
 use statemachine::{Boot, Command, Entry, GroupName, HostId, Mutation, mutated};
 
 use super::World;
@@ -217,6 +217,23 @@ impl World {
                 "-- h{id}: acquire {}",
                 if works { "works" } else { "fails" }
             ));
+        }
+    }
+
+    /// The interface of the host's service addresses goes: its driver gives up what it serves.
+    pub fn interface_goes(&mut self, id: HostId) {
+        self.acquire_works(id, false);
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        for (address, served) in std::mem::take(&mut host.kernel.served) {
+            self.say(&format!("h{id} - {address}"));
+            let event = HostEvent::Lost {
+                address,
+                epoch: served.epoch,
+                error: "no such interface".to_owned(),
+            };
+            self.inbox.push_back((id, Event::Host(event)));
         }
     }
 

@@ -21,6 +21,7 @@ use std::io;
 use std::net::IpAddr;
 
 use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
 use rustix::net::netlink::NETFILTER;
 
 use crate::clock::boottime_us;
@@ -59,6 +60,8 @@ pub struct KernelGate {
     guarded: bool,
     managed: BTreeSet<IpAddr>,
     devices: BTreeSet<String>,
+    /// Those of `devices` that were there when their egress was laid, and their numbers.
+    egress: BTreeMap<String, u32>,
     /// Why what programs send past the kernel's own ARP and IP is not gated, if it is not.
     no_egress: Option<String>,
 }
@@ -106,6 +109,7 @@ impl KernelGate {
             guarded: guard == Guard::Owned,
             managed: BTreeSet::new(),
             devices: BTreeSet::new(),
+            egress: BTreeMap::new(),
             no_egress: None,
         };
         gate.refuse_neighbours()?;
@@ -172,6 +176,14 @@ impl KernelGate {
         self.devices.clone_from(devices);
         self.lay_egress();
         Ok(())
+    }
+
+    /// Lays the gate of what leaves the interfaces anew when one of them went, came, or came back as
+    /// another. To be called now and then: a system call for each interface.
+    pub fn follow_devices(&mut self) {
+        if self.present() != self.egress {
+            self.lay_egress();
+        }
     }
 
     /// The addresses that the gate guards.
@@ -309,7 +321,7 @@ impl KernelGate {
     fn families(&self, ip: IpAddr) -> impl Iterator<Item = Family> + use<> {
         let (arp, netdev) = (
             ip.is_ipv4(),
-            self.no_egress.is_none() && !self.devices.is_empty(),
+            self.no_egress.is_none() && !self.egress.is_empty(),
         );
         [
             (Family::Inet, true),
@@ -340,25 +352,40 @@ impl KernelGate {
         }
     }
 
-    /// Where the kernel can't gate what leaves an interface, the rest of the gate stands alone.
+    /// Those of the interfaces that are there, and their numbers.
+    fn present(&self) -> BTreeMap<String, u32> {
+        let number = |name: &String| {
+            let index = name_to_index(&self.socket, name).ok()?;
+            Some((name.clone(), index))
+        };
+        self.devices.iter().filter_map(number).collect()
+    }
+
+    /// Where the kernel can't gate what leaves an interface, the rest of the gate stands alone. An
+    /// interface that is not there sends nothing; it is followed when it comes.
     fn lay_egress(&mut self) {
-        if self.devices.is_empty() {
+        self.egress = self.present();
+        self.no_egress = None;
+        if self.egress.is_empty() {
             return;
         }
         let mut t = self.transaction();
-        rules::lay_egress(
-            &mut t,
-            self.flags(),
-            self.devices.iter().map(String::as_str),
-        );
+        let devices = self.egress.keys().map(String::as_str);
+        rules::lay_egress(&mut t, self.flags(), devices);
         let request = t.end();
-        self.no_egress = None;
-        let managed = self.managed.clone();
         let laid = self
             .socket
             .demand(&request)
-            .and_then(|()| self.copy_to_egress(&managed));
+            .and_then(|()| self.copy_to_egress(&self.managed));
         self.no_egress = laid.err().map(|error| error.to_string());
+        if self.no_egress.is_some() {
+            // Left half laid it would hold leases that nobody renews, and so silence what is served.
+            let mut t = self.transaction();
+            t.delete_table(Family::Netdev);
+            if let Err(error) = self.socket.demand(&t.end()) {
+                tracing::debug!(%error, "there was no egress table to remove");
+            }
+        }
     }
 
     /// A new egress table must know what the others know, or it would open or close too much.

@@ -50,6 +50,16 @@ pub fn take(driver: &mut Netlink, epoch: u64, ms: u64) {
     }
 }
 
+/// Lets go of everything, and ends connections where the driver's thread would be.
+pub fn let_go(wire: &Wire, mut driver: Netlink) -> Netlink {
+    wire.host.run(move || {
+        for ip in services() {
+            driver.release(ip).unwrap();
+        }
+        driver
+    })
+}
+
 /// Renews and ticks for `ms`, and collects what happened.
 pub fn keep(driver: &mut Netlink, ms: u64) -> Vec<Incident> {
     let (end, mut incidents) = (after(ms), Vec::new());
@@ -84,9 +94,7 @@ fn address_is_taken_announced_kept_and_let_go() {
         .collect();
     assert_eq!(keep(&mut driver, 700), []);
     let ending = boottime_us();
-    for ip in services() {
-        driver.release(ip).unwrap();
-    }
+    let driver = let_go(&wire, driver);
     let ended = boottime_us();
     println!("2 releases took {} µs", ended - ending);
     for server in &mut servers {
@@ -342,4 +350,68 @@ fn restart_adopts_what_is_held_without_a_lost_packet() {
             "{ip} lost {lost:?} of {asked}"
         );
     }
+}
+
+/// Goal: an interface that is not there takes nothing from the others; what is announced stays gated.
+/// Method: a second interface that is named and missing, then made, then removed and made again.
+#[test]
+fn an_interface_that_is_missing_costs_the_others_nothing() {
+    let Some(wire) = Wire::lay("an_interface_that_is_missing_costs_the_others_nothing") else {
+        return;
+    };
+    let mut driver = driver(&wire, "missing", Guard::Owned);
+    let elsewhere = ServiceAddress {
+        ip: ip("10.8.0.100"),
+        prefix_len: 24,
+        interface: "later0".to_owned(),
+    };
+    let [v4, v6] = services().map(service);
+    driver.manage(&[v4, v6, elsewhere.clone()]).unwrap();
+    take(&mut driver, 5, 300);
+    assert_eq!(keep(&mut driver, 500), []);
+    assert_eq!(driver.held(), held(5));
+    let refused = driver.acquire_until(elsewhere.clone(), 1, after(300));
+    assert!(
+        matches!(
+            &refused,
+            Err(DriverError::AcquireFailed {
+                cause: AcquireFault::NoInterface { .. },
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    for _ in 0..2 {
+        wire.host
+            .shell("ip link add later0 type veth peer name later1");
+        wire.host.shell("ip link set later0 up");
+        assert_eq!(keep(&mut driver, 150), []);
+        let rules = wire.host.shell("nft list ruleset");
+        assert!(rules.contains("device \"later0\""), "{rules}");
+        assert_eq!(driver.held(), held(5));
+        wire.host.shell("ip link del later0");
+    }
+}
+
+/// Goal: what cannot be served any more is given up and said, so that another host can serve it.
+/// Method: the interface is deleted under what is held, both families.
+#[test]
+fn an_interface_that_goes_costs_its_addresses_and_says_so() {
+    let Some(wire) = Wire::lay("an_interface_that_goes_costs_its_addresses") else {
+        return;
+    };
+    let mut driver = driver(&wire, "gone", Guard::Owned);
+    take(&mut driver, 7, 2_000);
+    assert_eq!(driver.tick(), []);
+    wire.host.shell(&format!("ip link del {DEVICE}"));
+    let incidents = keep(&mut driver, 700);
+    let lost: Vec<(IpAddr, u64)> = incidents
+        .iter()
+        .filter_map(|incident| match incident {
+            Incident::Lost { ip, epoch, .. } => Some((*ip, *epoch)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lost, services().map(|ip| (ip, 7)), "{incidents:?}");
+    assert_eq!(driver.held(), []);
 }

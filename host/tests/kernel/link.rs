@@ -13,7 +13,7 @@ use host::gate::Guard;
 use host::netlink_driver::{Netlink, Options};
 use host::packet::{ALL, Listener, Sender};
 
-use crate::driver::{driver, keep, service, take};
+use crate::driver::{driver, keep, let_go, service, take};
 use crate::netns::{DEVICE, SERVICE4, Wire, ip, services};
 use crate::observer::{after, wait_until};
 
@@ -286,7 +286,7 @@ fn tickled_client_notices_the_new_holder_and_others_do_not() {
     take(&mut driver, 1, 10_000);
     wait_until(after(20));
     let ends: Vec<_> = services().into_iter().map(|ip| dial(&wire, ip)).collect();
-    let (mut driver, listed) = wire.host.run(move || {
+    let (driver, listed) = wire.host.run(move || {
         let listed = driver.connections();
         (driver, listed)
     });
@@ -295,10 +295,8 @@ fn tickled_client_notices_the_new_holder_and_others_do_not() {
     };
     let found: Vec<_> = listed.iter().map(|c| (c.local, c.peer)).collect();
     assert_eq!(found, ends.iter().map(both).collect::<Vec<_>>());
-    for ip in services() {
-        // Ends the connections here; the gate keeps the client from hearing of it.
-        driver.release(ip).unwrap();
-    }
+    // Ends the connections here; the gate keeps the client from hearing of it.
+    let mut driver = let_go(&wire, driver);
     take(&mut driver, 2, 10_000);
     assert_eq!(keep(&mut driver, 40), []);
     let read = |client: &mut TcpStream, ms| {

@@ -26,9 +26,9 @@ use super::scalar::{
 use super::section::{Placed, Section, nearest};
 
 /// Keys at the top of the file.
-pub(crate) const ROOT: [&str; 10] = [
-    "name", "data_dir", "control", "admin", "dns", "observer", "member", "driver", "loopback",
-    "log",
+pub(crate) const ROOT: [&str; 11] = [
+    "name", "data_dir", "control", "admin", "dns", "observer", "member", "driver", "gate",
+    "loopback", "log",
 ];
 const ADMIN: [&str; 2] = ["listen", "open_on_loopback"];
 const MEMBER: [&str; 3] = ["group", "preferred", "interface"];
@@ -110,6 +110,7 @@ fn read_driver(root: &Section<'_, '_>, report: &mut Report<'_>) -> (Driver, bool
         report,
     );
     let loopback = loopback.is_some_and(|one| one.value);
+    check_gate(root, loopback, report);
     let section = root.table("loopback", "[loopback]", &["http_port"], &ROOT, report);
     if let (Some(section), false) = (&section, loopback) {
         report.add(
@@ -130,6 +131,27 @@ fn read_driver(root: &Section<'_, '_>, report: &mut Report<'_>) -> (Driver, bool
         },
         loopback,
     )
+}
+
+/// Each driver has its one way, so the key only says that whoever wrote it knows: real interfaces serve
+/// nothing without a gate in the kernel, or a daemon that is stopped would go on answering.
+fn check_gate(root: &Section<'_, '_>, loopback: bool, report: &mut Report<'_>) {
+    let words = [("required", true), ("none", false)];
+    let gate = root.text("gate", "\"required\"", |text| choice(text, &words), report);
+    let Some(gate) = gate.filter(|gate| gate.value == loopback) else {
+        return;
+    };
+    let (what, remedy) = match loopback {
+        true => (
+            "the loopback driver has no gate",
+            "remove `gate`, or use the netlink driver",
+        ),
+        false => (
+            "real interfaces serve nothing without a gate",
+            "remove the line, or write `gate = \"required\"`",
+        ),
+    };
+    report.add(gate.span, what, remedy);
 }
 
 fn read_control(

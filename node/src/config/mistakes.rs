@@ -136,6 +136,8 @@ const HOST_ROWS: &[Row] = &[
     ("name = \"h1\"", "observer = false\nname = \"h1\"", "14:12: `observer` is given twice; keep the one at the top of the file"),
     // Our own additions.
     ("name = \"h1\"", "driver = \"netlnik\"\nname = \"h1\"", "1:10: `netlnik` is not known here; did you mean `netlink`?"),
+    ("name = \"h1\"", "gate = \"none\"\nname = \"h1\"", "1:8: real interfaces serve nothing without a gate; remove the line, or write `gate = \"required\"`"),
+    ("name = \"h1\"", "driver = \"loopback\"\ngate = \"required\"\nname = \"h1\"", "2:8: the loopback driver has no gate; remove `gate`, or use the netlink driver"),
     ("[admin]", "[loopback]\nhttp_port = 8077\n[admin]", "7:1: [loopback] without the loopback driver; remove it, or write `driver = \"loopback\"` at the top"),
     ("[admin]", "[log]\nlevel = \"loud\"\n[admin]", "8:9: `loud` is not known here; write one of: error, warn, info, debug, trace"),
 ];

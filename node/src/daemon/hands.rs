@@ -12,7 +12,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use control::{Client, Event, HostAction, HostEvent, Instant, Took};
-use host::driver::{AddressDriver, Connection, Gate, Incident, ServiceAddress, TICK_MS};
+use host::driver::{
+    AcquireFault, AddressDriver, Connection, DriverError, Gate, Incident, ServiceAddress, TICK_MS,
+};
 use statemachine::{Epoch, GroupName};
 
 use super::mailbox::{Letter, Mailbox};
@@ -59,7 +61,10 @@ pub struct Hands {
     next_round: Instant,
     next_look: Instant,
     told: BTreeMap<IpAddr, (Epoch, Vec<Client>, Instant)>,
-    unreleased: Vec<(IpAddr, Epoch)>,
+    /// What could not be let go yet, and what is told when it is.
+    unreleased: Vec<(IpAddr, HostEvent)>,
+    /// The addresses that the gate should guard, when that could not be done yet.
+    unmanaged: Option<Vec<ServiceAddress>>,
     interfaces: BTreeMap<String, String>,
     report: Report,
 }
@@ -79,6 +84,7 @@ impl Hands {
             next_look: Instant::default(),
             told: BTreeMap::new(),
             unreleased: Vec::new(),
+            unmanaged: None,
             interfaces,
             report,
         }
@@ -98,13 +104,18 @@ impl Hands {
                 let result = self.acquire(wanted, epoch.0, deadline);
                 match &result {
                     Ok(_) => tracing::info!(%address, %epoch, %group, "serving"),
-                    Err(error) => tracing::warn!(%address, %epoch, %group, error, "cannot serve"),
+                    Err(error) => tracing::warn!(%address, %epoch, %group, %error, "cannot serve"),
                 }
-                (self.report)(HostEvent::Acquired {
+                let silent = result.as_ref().map_or_else(Refused::is_silent, |_| true);
+                let event = HostEvent::Acquired {
                     address,
                     epoch,
-                    result,
-                });
+                    result: result.map_err(|refused| refused.to_string()),
+                };
+                match silent {
+                    true => (self.report)(event),
+                    false => self.tell_once_silent(address, event),
+                }
             }
             HostAction::Release {
                 address,
@@ -112,24 +123,31 @@ impl Hands {
                 epoch,
             } => {
                 tracing::info!(%address, %epoch, %group, "letting go");
-                self.release(address, epoch);
+                self.tell_once_silent(address, HostEvent::Released { address, epoch });
             }
             HostAction::Renew { deadline } => {
                 return self.tell_all(|driver| driver.renew(deadline.0));
             }
             HostAction::Tickle { address, clients } => self.tickle(address, &clients),
-            HostAction::Manage { addresses } => self.manage(&addresses),
+            HostAction::Manage { addresses } => {
+                self.unmanaged = Some(self.placed_all(&addresses));
+                if let Err(error) = self.manage() {
+                    tracing::error!(%error, "the gate does not guard what it should; tried again");
+                }
+            }
         }
         true
     }
 
     /// The driver's round, if it is due, and another try at what could not be let go. Says when the next is.
     pub fn round(&mut self, now: Instant) -> Instant {
-        let pace = |hands: &Self| match hands.unreleased.is_empty() {
-            true => now.plus_ms(hands.driver.pace_ms()),
-            false => now.plus_ms(TICK_MS),
+        let pace = |hands: &Self| match hands.owes() {
+            true => now.plus_ms(TICK_MS),
+            false => now.plus_ms(hands.driver.pace_ms()),
         };
         if now >= self.next_round {
+            // Told once, when it was ordered.
+            let _again = self.manage();
             let _good = self.tell_all(|driver| driver.tick());
             self.look_for_clients(now);
             self.confirm();
@@ -141,17 +159,32 @@ impl Hands {
         self.next_round
     }
 
+    /// Whether something is to be tried again.
+    fn owes(&self) -> bool {
+        !self.unreleased.is_empty() || self.unmanaged.is_some()
+    }
+
     /// Tells what happened without an order, some of it to the control. False when the driver failed.
     fn tell_all(&mut self, look: impl FnOnce(&mut dyn AddressDriver) -> Vec<Incident>) -> bool {
         let mut good = true;
         for incident in look(self.driver.as_mut()) {
             tell(&incident);
             good &= !matches!(incident, Incident::Failed { .. });
-            if let Incident::Conflict { ip, mac, .. } = incident {
-                (self.report)(HostEvent::Contested {
+            match incident {
+                Incident::Conflict { ip, mac, .. } => (self.report)(HostEvent::Contested {
                     address: ip,
                     by: mac,
-                });
+                }),
+                Incident::Lost { ip, epoch, error } => {
+                    let (address, epoch) = (ip, Epoch(epoch));
+                    let event = HostEvent::Lost {
+                        address,
+                        epoch,
+                        error,
+                    };
+                    self.tell_once_silent(address, event);
+                }
+                _ => {}
             }
         }
         good
@@ -219,18 +252,20 @@ impl Hands {
         shut.is_ok()
     }
 
-    /// Lets go of everything.
-    pub fn end(&mut self) {
-        if let Err(error) = self.driver.release_all() {
+    /// Lets go of everything. False when that could not be done.
+    pub fn end(&mut self) -> bool {
+        let released = self.driver.release_all();
+        if let Err(error) = &released {
             tracing::error!(%error, "cannot let go of everything");
         }
+        released.is_ok()
     }
 
     /// The thread's life: actions until their queue is closed.
     fn run(mut self, actions: &Receiver<HostAction>) {
         loop {
             // Without a gate and with nothing owed there is no round to make.
-            let idle = !self.gated && self.unreleased.is_empty();
+            let idle = !self.gated && !self.owes();
             let next = if idle {
                 actions.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
@@ -242,29 +277,31 @@ impl Hands {
                     self.perform(action);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.end(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.end();
+                    return;
+                }
             }
         }
     }
 
-    fn release(&mut self, address: IpAddr, epoch: Epoch) {
-        self.unreleased.push((address, epoch));
+    /// Lets go of an address, and tells `event` when that is done.
+    fn tell_once_silent(&mut self, address: IpAddr, event: HostEvent) {
+        self.unreleased.push((address, event));
         self.confirm();
-        if self.unreleased.contains(&(address, epoch)) {
-            tracing::error!(%address, %epoch, "cannot let go; it is not given to another host until it can");
+        if self.unreleased.iter().any(|(left, _)| *left == address) {
+            tracing::error!(%address, "cannot let go; it is not given to another host until it can");
         }
     }
 
-    /// Reports what is let go. An address that the driver could not let go may still answer: its release is
-    /// not confirmed, so the leader gives it to nobody, until a later try succeeds or this host is fenced.
+    /// Tells what is let go. An address that the driver could not let go may still answer: nothing is said
+    /// of it, so the leader gives it to nobody, until a later try succeeds or this host is fenced.
     fn confirm(&mut self) {
-        for (address, epoch) in std::mem::take(&mut self.unreleased) {
+        for (address, event) in std::mem::take(&mut self.unreleased) {
             // Idempotent: what is gone already is no error.
             match self.driver.release(address) {
-                Ok(()) => {
-                    (self.report)(HostEvent::Released { address, epoch });
-                }
-                Err(_) => self.unreleased.push((address, epoch)),
+                Ok(()) => (self.report)(event),
+                Err(_) => self.unreleased.push((address, event)),
             }
         }
     }
@@ -278,16 +315,24 @@ impl Hands {
         }
     }
 
-    fn manage(&mut self, addresses: &[(IpAddr, u8, GroupName)]) {
-        let known = addresses
+    fn placed_all(&self, addresses: &[(IpAddr, u8, GroupName)]) -> Vec<ServiceAddress> {
+        addresses
             .iter()
-            .filter(|(_, _, group)| self.interfaces.contains_key(&group.0));
-        let placed: Vec<ServiceAddress> = known
+            .filter(|(_, _, group)| self.interfaces.contains_key(&group.0))
             .map(|(ip, prefix_len, group)| self.placed(*ip, *prefix_len, group))
-            .collect();
-        if let Err(error) = self.driver.manage(&placed) {
-            tracing::error!(%error, "the gate does not guard what it should");
+            .collect()
+    }
+
+    /// Tells the driver what to guard, again until that goes well.
+    fn manage(&mut self) -> Result<(), DriverError> {
+        let Some(addresses) = self.unmanaged.take() else {
+            return Ok(());
+        };
+        let managed = self.driver.manage(&addresses);
+        if managed.is_err() {
+            self.unmanaged = Some(addresses);
         }
+        managed
     }
 
     fn acquire(
@@ -295,24 +340,43 @@ impl Hands {
         address: ServiceAddress,
         epoch: u64,
         deadline: Instant,
-    ) -> Result<Took, String> {
-        let ended = || "the lease ended before the address was taken".to_owned();
+    ) -> Result<Took, Refused> {
         if clock::now() >= deadline {
-            return Err(ended());
+            return Err(Refused::TooLate { silent: true });
         }
-        let ip = address.ip;
-        let taken = self
-            .driver
-            .acquire_until(address, epoch, deadline.0)
-            .map_err(|error| error.to_string())?;
+        let taken = self.driver.acquire_until(address, epoch, deadline.0)?;
         // With a gate the kernel watches the deadline, and it may have been renewed meanwhile.
         if !self.gated && clock::now() >= deadline {
-            self.driver.release(ip).map_err(|error| error.to_string())?;
-            return Err(ended());
+            return Err(Refused::TooLate { silent: false });
         }
         Ok(Took {
             announce_ms: taken.announce_us / 1000,
         })
+    }
+}
+
+/// Why an address is not served.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("the lease ended before the address was taken")]
+    TooLate {
+        /// Nothing was done.
+        silent: bool,
+    },
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+impl Refused {
+    /// Whether the address is not held by what failed.
+    fn is_silent(&self) -> bool {
+        match self {
+            Self::TooLate { silent } => *silent,
+            Self::Driver(DriverError::AcquireFailed { cause, .. }) => {
+                !matches!(cause, AcquireFault::NotUndone { .. })
+            }
+            Self::Driver(_) => true,
+        }
     }
 }
 
@@ -330,6 +394,7 @@ fn tell(incident: &Incident) {
         Incident::Lapsed { ip } => tracing::warn!(%ip, "the lease ended at the gate"),
         Incident::Removed { ip } => tracing::warn!(%ip, "stood without a lease: removed"),
         Incident::Restored { ip } => tracing::info!(%ip, "served again"),
+        Incident::Lost { ip, error, .. } => tracing::error!(%ip, error, "given up"),
         Incident::Failed { error } => tracing::error!(error, "the driver cannot do its rounds"),
         other => tracing::warn!(?other, "something happened to an address"),
     }
@@ -339,7 +404,7 @@ fn tell(incident: &Incident) {
 mod tests {
     use super::*;
     use crate::daemon::mailbox::mailbox;
-    use host::driver::{DriverError, Held, Taken};
+    use host::driver::{Held, Taken};
     use std::sync::Arc;
 
     /// A driver whose first releases fail.
@@ -380,7 +445,8 @@ mod tests {
         let report = move |told| mailbox.post(Letter::Event(Event::Host(told)));
         let driver = Box::new(Stubborn { failures: 2 });
         let mut hands = Hands::new(driver, BTreeMap::new(), Box::new(report));
-        hands.release(IpAddr::from([10, 77, 0, 101]), Epoch(4));
+        let (address, epoch) = (IpAddr::from([10, 77, 0, 101]), Epoch(4));
+        hands.tell_once_silent(address, HostEvent::Released { address, epoch });
         assert_eq!(inbox.take(9).len(), 0);
         hands.confirm();
         assert_eq!(inbox.take(9).len(), 0);

@@ -182,13 +182,12 @@ impl Warden {
     }
 
     fn order(&mut self, order: &Order) -> Result<(), Cut> {
-        match encode(order) {
-            Some(packet) => self.line.send(packet),
-            None => {
-                tracing::error!("an order does not fit a packet; please report this");
-                Ok(())
-            }
-        }
+        // An order that gets lost is worse than a warden that begins anew.
+        let packet = encode(order).ok_or_else(|| {
+            tracing::error!("an order does not fit a packet; please report this");
+            Cut
+        })?;
+        self.line.send(packet)
     }
 
     /// Sends what waits.

@@ -79,6 +79,7 @@ fn serve(line: &Shared) -> Result<(), Cut> {
     };
     let vow = secret.vow();
     let gate = driver.kernel_gate().describe();
+    let owned = driver.kernel_gate().is_owned();
     line.tell(&Told::Ready { vow, gate })?;
     let report = {
         let line = line.clone();
@@ -90,6 +91,7 @@ fn serve(line: &Shared) -> Result<(), Cut> {
     let mut keeper = Keeper {
         hands: Hands::new(Box::new(driver), begin.interfaces.clone(), Box::new(report)),
         line: line.clone(),
+        owned,
         managed: Vec::new(),
         listeners: Vec::new(),
     };
@@ -142,6 +144,8 @@ fn lay(tag: &str) -> Result<Netlink, NoGate> {
 struct Keeper {
     hands: Hands,
     line: Shared,
+    /// Nobody else can change the gate.
+    owned: bool,
     managed: Vec<(std::net::IpAddr, u8, statemachine::GroupName)>,
     listeners: Vec<SocketAddr>,
 }
@@ -201,15 +205,20 @@ impl Keeper {
         }
     }
 
-    /// The node is dead: the gate first, then the word, then the rest.
+    /// The node is dead: the gate first, then the word, then the rest. A gate that others can change says
+    /// nothing by being shut: there the addresses go before the word.
     fn end(mut self, word: &[u8]) {
         let shut = (0..SHUT_TRIES).any(|_| self.hands.shut());
+        let gone = !self.owned && self.hands.end();
+        let silent = shut && (self.owned || gone);
         let speaker = Speaker::open();
-        if shut {
+        if silent {
             speaker.say(&self.listeners, word);
         }
-        self.hands.end();
-        for pause_ms in REPEATS_MS.into_iter().filter(|_| shut) {
+        if self.owned {
+            self.hands.end();
+        }
+        for pause_ms in REPEATS_MS.into_iter().filter(|_| silent) {
             // The time between two datagrams is all that is wanted: there is no event.
             std::thread::park_timeout(Duration::from_millis(pause_ms));
             speaker.say(&self.listeners, word);
@@ -257,7 +266,13 @@ impl Shared {
     }
 
     fn tell(&self, told: &Told) -> Result<(), Cut> {
-        encode(told).map_or(Ok(()), |packet| self.lock().send(packet))
+        let packet = encode(told).ok_or_else(|| {
+            eprintln!(
+                "rais: what the warden has to tell does not fit a packet; please report this"
+            );
+            Cut
+        })?;
+        self.lock().send(packet)
     }
 
     fn flush(&self) -> Result<(), Cut> {

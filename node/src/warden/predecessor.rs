@@ -7,14 +7,19 @@
 //! Limits: known by process id and start time from a file in the data directory; without the file
 //! nothing is ended.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::fs::OFlags;
+use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 
 /// Name of the file with the warden's process id and start time.
 const FILE: &str = "warden.pid";
+/// Longest that is read of it, in bytes.
+const MOST: u64 = 128;
 /// It may take so long to say its last word.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 1,
@@ -32,7 +37,34 @@ const KILLED: Timespec = Timespec {
 /// When the file cannot be written.
 pub fn note(data_dir: &Path, pid: u32) -> io::Result<()> {
     let started = started(pid).unwrap_or_default();
-    std::fs::write(data_dir.join(FILE), format!("{pid} {started}\n"))
+    let path = data_dir.join(FILE);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // New, so that no link leads it elsewhere.
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    writeln!(file, "{pid} {started}")
+}
+
+/// What [`note`] wrote; nothing when another user did: what it names will be ended.
+fn noted(path: &Path) -> io::Result<String> {
+    let own = |file: &File| Ok::<_, io::Error>(file.metadata()?.uid() == geteuid().as_raw());
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)?;
+    let mut text = String::new();
+    if own(&file)? {
+        Read::take(&mut file, MOST).read_to_string(&mut text)?;
+    } else {
+        tracing::warn!(path = %path.display(), "is another user's and not believed");
+    }
+    Ok(text)
 }
 
 /// Whether this host ever had a warden: what that held may still be open for a lease.
@@ -42,7 +74,7 @@ pub fn existed(data_dir: &Path) -> bool {
 
 /// Waits for the warden of an earlier start, and ends it if it does not end.
 pub fn await_end(data_dir: &Path) {
-    let text = std::fs::read_to_string(data_dir.join(FILE)).unwrap_or_default();
+    let text = noted(&data_dir.join(FILE)).unwrap_or_default();
     let mut words = text.split_whitespace();
     let pid = words.next().and_then(|word| word.parse::<u32>().ok());
     let (Some(pid), Some(known)) = (pid, words.next()) else {
@@ -100,6 +132,15 @@ mod tests {
         assert!(!ours.wait().unwrap().success());
         std::fs::write(dir.join(FILE), format!("{} 1\n", stranger.id())).unwrap();
         await_end(&dir);
+        // A link is not followed, neither to be believed nor to be written through.
+        let started = started(stranger.id()).unwrap();
+        std::fs::write(dir.join("forged"), format!("{} {started}\n", stranger.id())).unwrap();
+        std::fs::remove_file(dir.join(FILE)).unwrap();
+        std::os::unix::fs::symlink(dir.join("forged"), dir.join(FILE)).unwrap();
+        await_end(&dir);
+        note(&dir, std::process::id()).unwrap();
+        let forged = std::fs::read_to_string(dir.join("forged")).unwrap();
+        assert!(forged.starts_with(&format!("{} ", stranger.id())));
         assert!(stranger.try_wait().unwrap().is_none());
         stranger.kill().unwrap();
         stranger.wait().unwrap();

@@ -235,23 +235,26 @@ fn acquire_failed(
         return wrong("nobody is acquiring the address");
     };
     let group = address.group.clone();
-    let failures = address
-        .backoff
-        .get(&host)
-        .map_or(0, |b| b.failures)
-        .saturating_add(1);
-    let wait = BACKOFF_FIRST_MS
-        .saturating_mul(1 << (failures - 1).min(16))
-        .min(BACKOFF_MAX_MS);
-    let until = state.at.plus(wait);
     stand(state, ip, AddressState::Unserved, Reason::AcquireFailed);
-    change(state, ip, |address| {
-        address.backoff.insert(host, Backoff { until, failures });
-    });
+    back_off(state, ip, host);
     let what = Happening::AcquireFail { error: cut(error) };
     cx.tell(Effect::new(what).group(&group).address(ip).host(host));
     drop_if_expired(state, ip);
     Ok(())
+}
+
+/// `host` is not given the address for a while, twice as long as the last time.
+fn back_off(state: &mut State, ip: IpAddr, host: HostId) {
+    let now = state.at;
+    change(state, ip, |address| {
+        let backoff = address.backoff.get(&host);
+        let failures = backoff.map_or(0, |b| b.failures).saturating_add(1);
+        let wait = BACKOFF_FIRST_MS
+            .saturating_mul(1 << (failures - 1).min(16))
+            .min(BACKOFF_MAX_MS);
+        let until = now.plus(wait);
+        address.backoff.insert(host, Backoff { until, failures });
+    });
 }
 
 fn release(
@@ -293,6 +296,9 @@ fn released(
     let group = address.group.clone();
     stand(state, ip, AddressState::Unserved, reason);
     if let Some(error) = error {
+        if !asked {
+            back_off(state, ip, host);
+        }
         let what = Happening::ReleaseFail { error: cut(error) };
         cx.tell(Effect::new(what).group(&group).address(ip).host(host));
     }
