@@ -39,4 +39,4 @@ pub use promise::Promises;
 pub use time::Instant;
 pub use view::{Seen, View};
 pub use why::{Why, why};
-pub use zone::{Weighted, weigh};
+pub use zone::{Weighted, ZoneEntry, ZoneJudgement, ZoneVerdict, judge_zone, weigh};

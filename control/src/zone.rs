@@ -3,11 +3,17 @@
 //! A pure function of the served addresses, the replicated `shed` flags and the utilizations. The
 //! flags, not the zone, carry the hysteresis: a host that has just become well with a utilization
 //! between the marks was never shed, so it is admitted (docs/adr/0009).
+//!
+//! One judgement for the deed and for its explanation: `publish` proposes what [`judge_zone`] says,
+//! `rais zone` shows it. Members are ranked, not addresses: a host with an IPv4 and an IPv6 address
+//! counts once against `min_addresses`, so each family keeps as many as it can.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use statemachine::{Command, Group, GroupCommand, GroupName, HostId, State, truly_served};
+use statemachine::{
+    Absence, Command, Group, GroupCommand, GroupName, HostId, Member, Policy, State, absence,
+};
 
 use crate::View;
 
@@ -41,18 +47,123 @@ pub fn weigh(host: HostId, utilization: u32, was_shed: bool, high: u32, low: u32
     }
 }
 
-/// The members that stay in the zone: all below the high-water mark, and at least `min` of them.
-#[must_use]
-pub(crate) fn keep(mut members: Vec<Weighted>, min: usize, high: u32) -> BTreeSet<HostId> {
-    members.sort_by_key(|m| (m.weighted, m.host));
-    let stays = |(rank, member): (usize, &Weighted)| {
-        (rank < min || member.weighted <= high).then_some(member.host)
-    };
-    members.iter().enumerate().filter_map(stays).collect()
+/// What the zone's rules say of one preferred address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZoneVerdict {
+    /// Out: its member brings no address.
+    Spare,
+    /// Out: it is not truly served, whatever the load.
+    Absent(Absence),
+    /// In: its member is not shed.
+    Within,
+    /// In although its member is shed: it ranks among the `min_addresses` least used.
+    Kept,
+    /// Out by load.
+    Shed,
 }
 
-/// The zone that `name` should have, as a command; none when it has it already. Without `sample`,
-/// load is not looked at: members that are shed stay out, all others that serve come in.
+impl ZoneVerdict {
+    /// Whether the zone should name the address.
+    #[must_use]
+    pub const fn is_in(self) -> bool {
+        matches!(self, Self::Within | Self::Kept)
+    }
+}
+
+/// One preferred address as the zone's rules see it; a spare has one entry without an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneEntry {
+    /// The member.
+    pub host: HostId,
+    /// Its preferred address.
+    pub address: Option<IpAddr>,
+    /// Its member, weighed; none when the member serves none of its addresses.
+    pub weighed: Option<Weighted>,
+    /// The member's place among those that serve, the least used first, from 0.
+    pub rank: Option<usize>,
+    /// In or out, and by which rule.
+    pub verdict: ZoneVerdict,
+}
+
+/// The zone that a group should have, and why: what the leader publishes and what `rais zone` explains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ZoneJudgement {
+    /// Each preferred address, by host.
+    pub entries: Vec<ZoneEntry>,
+    /// The members that are out by load, or would be but for the minimum.
+    pub shed: BTreeSet<HostId>,
+}
+
+impl ZoneJudgement {
+    /// The addresses that the zone should name.
+    #[must_use]
+    pub fn published(&self) -> BTreeSet<IpAddr> {
+        let named = self.entries.iter().filter(|entry| entry.verdict.is_in());
+        named.filter_map(|entry| entry.address).collect()
+    }
+}
+
+/// Judges a group's zone. With `sampled`, by the load that each member reports; without, load is not
+/// looked at: members that are shed stay so, and all others that serve are in.
+#[must_use]
+pub fn judge_zone(state: &State, view: &View, group: &Group, sampled: bool) -> ZoneJudgement {
+    let policy = &group.policy;
+    let missing = |id: HostId, ip| absence(state, group, id, ip);
+    let serves = |id: HostId, member: &Member| {
+        let own = member.preferred.iter();
+        own.map(|p| p.ip).any(|ip| missing(id, ip).is_none())
+    };
+    let serving = group.members.iter().filter(|(id, m)| serves(**id, m));
+    let mut ranked: Vec<Weighted> = serving
+        .map(|(id, member)| weigh_member(group, view, *id, member.shed, sampled))
+        .collect();
+    ranked.sort_by_key(|member| (member.weighted, member.host));
+    let mut entries = Vec::new();
+    for (id, member) in &group.members {
+        let rank = ranked.iter().position(|one| one.host == *id);
+        let weighed = rank.and_then(|rank| ranked.get(rank)).copied();
+        let judged = |address: Option<IpAddr>| {
+            let verdict = match (address, weighed, rank) {
+                (None, ..) => ZoneVerdict::Spare,
+                (Some(ip), Some(weighed), Some(rank)) => match missing(*id, ip) {
+                    Some(absence) => ZoneVerdict::Absent(absence),
+                    None => by_load(weighed, rank, policy),
+                },
+                // Its member serves nothing, so this one is missing too.
+                (Some(ip), ..) => ZoneVerdict::Absent(missing(*id, ip).unwrap_or(Absence::Unserved)),
+            };
+            ZoneEntry {
+                host: *id,
+                address,
+                weighed,
+                rank,
+                verdict,
+            }
+        };
+        let own = member.preferred.iter().map(|preferred| Some(preferred.ip));
+        let spare = member.is_spare().then_some(None);
+        entries.extend(own.chain(spare).map(judged));
+    }
+    let shed = ranked.iter().filter(|member| member.shed);
+    ZoneJudgement {
+        entries,
+        shed: shed.map(|member| member.host).collect(),
+    }
+}
+
+/// Rule 3 of failover.md: from index `min_addresses` on, those above the high-water mark are dropped.
+fn by_load(weighed: Weighted, rank: usize, policy: &Policy) -> ZoneVerdict {
+    if weighed.weighted <= policy.high_water {
+        ZoneVerdict::Within
+    } else if rank < policy.min_addresses as usize {
+        ZoneVerdict::Kept
+    } else {
+        ZoneVerdict::Shed
+    }
+}
+
+/// The zone that `name` should have, as a command; none when it has it already. Load is looked at
+/// when `sample` says so.
 pub(crate) fn publish(
     state: &State,
     view: &View,
@@ -60,40 +171,18 @@ pub(crate) fn publish(
     sample: bool,
 ) -> Option<Command> {
     let group = state.groups.get(name).filter(|group| !group.deleting)?;
-    let served = truly_served(state, name);
-    let serving: Vec<Weighted> = group
-        .members
-        .iter()
-        .filter(|(_, member)| member.preferred.iter().any(|p| served.contains(&p.ip)))
-        .map(|(id, member)| weigh_member(group, view, *id, member.shed, sample))
-        .collect();
-    let shed = |m: &&Weighted| m.shed;
-    let wanted_shed: BTreeSet<HostId> = serving.iter().filter(shed).map(|m| m.host).collect();
-    let kept = keep(
-        serving,
-        group.policy.min_addresses as usize,
-        group.policy.high_water,
-    );
-    let published: BTreeSet<IpAddr> = kept
-        .iter()
-        .filter_map(|id| group.members.get(id))
-        .flat_map(|member| member.preferred.iter().map(|p| p.ip))
-        .filter(|ip| served.contains(ip))
-        .collect();
-    let is_shed: BTreeSet<HostId> = group
-        .members
-        .iter()
-        .filter(|(_, m)| m.shed)
-        .map(|(id, _)| *id)
-        .collect();
-    if published == group.zone.published && wanted_shed == is_shed {
+    let judged = judge_zone(state, view, group, sample);
+    let published = judged.published();
+    let is_shed = |(id, member): (&HostId, &Member)| member.shed.then_some(*id);
+    let shed_now: BTreeSet<HostId> = group.members.iter().filter_map(is_shed).collect();
+    if published == group.zone.published && judged.shed == shed_now {
         return None;
     }
     Some(Command::Group(GroupCommand::Publish {
         group: name.clone(),
         seen: group.zone.serial,
         published: published.into_iter().collect(),
-        shed: wanted_shed.into_iter().collect(),
+        shed: judged.shed.into_iter().collect(),
     }))
 }
 
@@ -149,17 +238,5 @@ mod tests {
             shed = weigh(HostId(1), utilization, shed, 800, 500).shed;
             assert_eq!(shed, expected, "at {utilization}");
         }
-    }
-
-    /// Goal: load alone never empties the zone. Method: all members above high, `min` of them stay,
-    /// the least used ones.
-    #[test]
-    fn the_least_used_members_stay_when_all_are_above_high() {
-        let members: Vec<Weighted> = [(1, 950), (2, 900), (3, 990)]
-            .map(|(id, u)| weigh(HostId(id), u, true, 800, 500))
-            .into();
-        assert_eq!(keep(members.clone(), 1, 800), [HostId(2)].into());
-        assert_eq!(keep(members.clone(), 2, 800), [HostId(1), HostId(2)].into());
-        assert_eq!(keep(members, 0, 800), BTreeSet::new());
     }
 }

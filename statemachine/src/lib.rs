@@ -51,7 +51,7 @@ pub use state::{Membership, Session, State, Token};
 pub use timing::{
     GRAIN_MS, MAX_MS, MIN_LEASE_MS, SPARE_MS, Timing, TimingFault, UnsafeTiming, usable_ms,
 };
-pub use zone::{Zone, truly_served};
+pub use zone::{Absence, Zone, absence, truly_served};
 
 /// Most hosts that one array may hold; bounds every table that has a row for each host.
 pub const MAX_HOSTS: usize = 128;

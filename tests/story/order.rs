@@ -2,7 +2,7 @@
 //!
 //! array hosts=N [voters=N] [spare=hI,…] [observer=hI,…] [seed=N] [election=MS] [POLICY…]
 //! run 2s | 300ms | quietly 2s        time passes; quietly: nothing is told of it
-//! show | zone | why ADDRESS          look
+//! show | zone | zone why | why ADDRESS    look
 //! kill|crash|restart|pause|continue hI    (crash: the warden too, so that its gate stays)
 //! cut hI hJ | cut hI -> hJ | deafen hI -> hJ | isolate hI | heal | loss PERCENT | slow hI MS
 //! election MS
@@ -38,6 +38,7 @@ pub fn obey(world: &mut Option<World>, order: &str) -> Result<String, String> {
         ("run" | "quietly", [time]) => world.run_ms(ms(time)?),
         ("show", []) => return Ok(show::all(world)),
         ("zone", []) => return Ok(show::zones(world)),
+        ("zone", ["why"]) => return Ok(show::zones(world) + &show::judged(world)),
         ("why", [address]) => return Ok(show::why(world, ip(address)?)),
         (_, _) if happen(world, verb, rest)? || ask(world, verb, rest)? => {}
         _ => return Err("no such order".into()),

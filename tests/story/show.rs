@@ -101,6 +101,31 @@ pub fn zones(world: &World) -> String {
     told
 }
 
+/// Each preferred address by the leader's judgement: in or out, by which rule, with the numbers.
+pub fn judged(world: &World) -> String {
+    let state = world.state();
+    let mut told = String::new();
+    for (name, group) in &state.groups {
+        for entry in world.zone(name).unwrap_or_default().entries {
+            let word = if entry.verdict.is_in() { "in " } else { "out" };
+            let address = entry.address.map_or("-".into(), |ip| ip.to_string());
+            let member = group.members.get(&entry.host);
+            let shed = if member.is_some_and(|m| m.shed) { " shed" } else { "" };
+            let numbers = entry.weighed.zip(entry.rank).map(|(weighed, rank)| {
+                let (load, weight) = (weighed.utilization, weighed.weighted);
+                format!(" load {load} weighs {weight} rank {rank}{shed}")
+            });
+            told += &format!(
+                "         {word} {} {address} {:?}{}\n",
+                state.name_of(entry.host),
+                entry.verdict,
+                numbers.unwrap_or_default()
+            );
+        }
+    }
+    told
+}
+
 pub fn why(world: &World, ip: IpAddr) -> String {
     let state = world.state();
     let Some(why) = world.why(ip) else {

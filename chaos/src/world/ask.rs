@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use control::{Core, Instant, RaftStatus, Why, why};
-use statemachine::{HostId, State};
+use control::{Core, Instant, RaftStatus, Why, ZoneJudgement, judge_zone, why};
+use statemachine::{GroupName, HostId, State};
 
 use super::World;
 use crate::checker::{Breach, home, pending, zone};
@@ -91,6 +91,14 @@ impl World {
         let core = self.core(leader)?;
         let now = core.log_time(self.local_now(leader));
         why(core.state(), core.view(), now, ip)
+    }
+
+    /// What the leader would publish for a group if it looked at the load now, and why.
+    #[must_use]
+    pub fn zone(&self, name: &GroupName) -> Option<ZoneJudgement> {
+        let core = self.core(self.leader()?)?;
+        let group = core.state().groups.get(name)?;
+        Some(judge_zone(core.state(), core.view(), group, true))
     }
 
     /// What happened.

@@ -15,6 +15,7 @@ mod request;
 mod status;
 mod when;
 mod words;
+mod zone;
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +24,8 @@ pub use event::{EventRecord, MAX_EVENTS, Phases, reason_words};
 pub use problem::{Problem, ProblemKind};
 pub use project::{Live, LiveHost, project};
 pub use report::{
-    CandidateReport, PlanReport, PlanStep, RecordLine, TimingReport, WhyReport, ZoneMember,
-    ZoneReport,
+    CandidateReport, PlanReport, PlanStep, RecordLine, TimingReport, WhyReport, ZoneMarks,
+    ZoneMember, ZoneReport,
 };
 pub use request::{Hypothesis, MAX_HYPOTHESES, Request, Response};
 pub use status::{
@@ -33,3 +34,4 @@ pub use status::{
 };
 pub use when::WallTime;
 pub use words::{command_words, plan_report, verdict_words, why_report};
+pub use zone::{ZoneRule, zone_marks, zone_members};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use statemachine::Timing;
 
 use super::status::AddressWord;
+use super::zone::ZoneRule;
 
 /// `rais why ADDRESS`: why it is where it is, and what happens next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +85,23 @@ pub struct ZoneReport {
     pub records: Vec<RecordLine>,
     /// Each member's preferred addresses: in or out, and why.
     pub members: Vec<ZoneMember>,
+    /// The numbers that decide by load.
+    pub marks: ZoneMarks,
+}
+
+/// What a group's policy says of load; the rules are those of docs/protocol/dns.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneMarks {
+    /// Above it a host leaves the zone.
+    pub high_water: u32,
+    /// Down to it a host comes back.
+    pub low_water: u32,
+    /// Utilization of a fully used host.
+    pub scale: u32,
+    /// As many members stay, whatever the load.
+    pub min_addresses: u32,
+    /// How often the load decides.
+    pub sample_interval_ms: u64,
 }
 
 /// One record, as a zone file has it.
@@ -112,8 +130,15 @@ pub struct ZoneMember {
     pub reason: String,
     /// Load in units of the group's scale.
     pub utilization: Option<u32>,
-    /// Load as the zone's rule weighs it.
+    /// Load as the zone's rule weighs it: with high - low on top while shed; null while its host serves
+    /// none of its addresses.
     pub weighted: Option<u32>,
+    /// The rule behind `reason`, for machines.
+    pub rule: ZoneRule,
+    /// The log has its host as out by load.
+    pub shed: bool,
+    /// Its host's place among those that serve, the least used first, from 1.
+    pub rank: Option<u32>,
 }
 
 /// `rais timing show`: the timing in force, and whether an older one may still count somewhere.

@@ -5,7 +5,7 @@
 
 use crate::api::{
     AddressStatus, AddressWord, EventRecord, GroupStatus, HostStatus, HostWord, MemberStatus,
-    Phases, PlanReport, Status, WhyReport, ZoneReport,
+    Phases, PlanReport, Status, WhyReport, ZoneReport, ZoneRule,
 };
 
 use super::style::{Style, Tone};
@@ -321,13 +321,14 @@ pub fn zone(zone: &ZoneReport, style: Style) -> String {
             cell(&one.host),
             optional(one.address),
             word,
+            cell(rule_word(one.rule)),
             optional(one.utilization),
             optional(one.weighted),
             cell(&one.reason),
         ]
     });
     let members = table(
-        &["MEMBER", "ADDRESS", "ZONE", "LOAD", "WEIGHTED", "WHY"],
+        &["MEMBER", "ADDRESS", "ZONE", "RULE", "LOAD", "WEIGHTED", "WHY"],
         &members.collect::<Vec<_>>(),
         "no members",
         style,
@@ -337,10 +338,27 @@ pub fn zone(zone: &ZoneReport, style: Style) -> String {
     } else {
         servers.join(" ")
     };
+    let marks = &zone.marks;
+    let marks = format!(
+        "load of {}: out above {}, back down to {}; the {} least used stay; looked at each {}",
+        marks.scale,
+        marks.high_water,
+        marks.low_water,
+        marks.min_addresses,
+        span(marks.sample_interval_ms)
+    );
     format!(
-        "{head}  serial {}  served by {served}\n{records}\n{members}",
-        zone.serial
+        "{head}  serial {}  served by {served}\n{records}\n{members}{}\n",
+        zone.serial,
+        style.paint(Tone::Dim, &marks)
     )
+}
+
+/// A rule as JSON spells it, but for its underscores.
+fn rule_word(rule: ZoneRule) -> String {
+    let word = serde_json::to_value(rule).ok();
+    let word = word.as_ref().and_then(serde_json::Value::as_str);
+    word.unwrap_or_default().replace('_', " ")
 }
 
 /// Events, one line each.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::api::{
     AddressStatus, AddressWord, CandidateReport, EventRecord, GroupStatus, HostRole, HostStatus,
     HostWord, MemberStatus, Phases, PlanReport, PlanStep, Problem, RecordLine, Response, Status,
-    TimingReport, WallTime, WhyReport, ZoneMember, ZoneReport,
+    TimingReport, WallTime, WhyReport, ZoneMarks, ZoneMember, ZoneReport, ZoneRule,
 };
 
 fn ip(text: &str) -> IpAddr {
@@ -168,7 +168,17 @@ pub(crate) fn zone() -> ZoneReport {
             reason: "its host is down".to_owned(),
             utilization: None,
             weighted: None,
+            rule: ZoneRule::HostDown,
+            shed: false,
+            rank: None,
         }],
+        marks: ZoneMarks {
+            high_water: 800,
+            low_water: 500,
+            scale: 1000,
+            min_addresses: 1,
+            sample_interval_ms: 1000,
+        },
     }
 }
 

@@ -1,14 +1,12 @@
 //! What people ask: status, zone, events, why, plan. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use control::{Core, Heartbeat, Instant, View};
 use statemachine::{
-    Command, Entry, GroupCommand, GroupName, Host, HostCommand, HostId, HostState, State, apply,
-    truly_served,
+    Command, Entry, GroupCommand, GroupName, Host, HostCommand, HostId, State, apply,
 };
 
 use super::Daemon;
@@ -16,7 +14,7 @@ use super::desk::refused;
 use super::writes;
 use crate::api::{
     self, Hypothesis, Live, LiveHost, Problem, ProblemKind, RecordLine, Request, Response,
-    TimingReport, ZoneMember, ZoneReport,
+    TimingReport, ZoneReport,
 };
 
 /// A leader that heard no quorum for this long says that there is none.
@@ -214,7 +212,8 @@ async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
         published: group.zone.published.iter().copied().collect(),
         servers: servers.collect(),
         records: records.unwrap_or_default(),
-        members: zone_members(&state, &view, name),
+        members: api::zone_members(&state, &view, group),
+        marks: api::zone_marks(&group.policy),
     })
 }
 
@@ -226,75 +225,6 @@ fn lines(zone: &dns::Zone) -> Vec<RecordLine> {
         value: record.data.to_string(),
     };
     zone.records().iter().map(line).collect()
-}
-
-fn zone_members(state: &State, view: &View, name: &GroupName) -> Vec<ZoneMember> {
-    let Some(group) = state.groups.get(name) else {
-        return Vec::new();
-    };
-    let served = truly_served(state, name);
-    let policy = &group.policy;
-    let mut members = Vec::new();
-    for (id, member) in &group.members {
-        let measured = view
-            .report(*id, name)
-            .is_some_and(|report| report.capacity > 0);
-        let utilization = measured.then(|| view.utilization(*id, name, policy.scale));
-        let weighed = control::weigh(
-            *id,
-            utilization.unwrap_or(0),
-            member.shed,
-            policy.high_water,
-            policy.low_water,
-        );
-        let addresses: Vec<Option<IpAddr>> = match member.is_spare() {
-            true => vec![None],
-            false => member
-                .preferred
-                .iter()
-                .map(|preferred| Some(preferred.ip))
-                .collect(),
-        };
-        for address in addresses {
-            let published = address.is_some_and(|ip| group.zone.published.contains(&ip));
-            members.push(ZoneMember {
-                host: state.name_of(*id),
-                address,
-                published,
-                reason: zone_reason(state, *id, member, address, published, &served),
-                utilization,
-                weighted: measured.then_some(weighed.weighted),
-            });
-        }
-    }
-    members
-}
-
-fn zone_reason(
-    state: &State,
-    id: HostId,
-    member: &statemachine::Member,
-    address: Option<IpAddr>,
-    published: bool,
-    served: &BTreeSet<IpAddr>,
-) -> String {
-    let host_state = state.hosts.get(&id).map(|host| host.state);
-    let words = match (address, host_state) {
-        (None, _) => "a hot spare has no preferred address to publish",
-        (Some(_), _) if published && member.shed => {
-            "above the high-water mark, kept since the zone may not fall below min_addresses"
-        }
-        (Some(_), _) if published => "its preferred host serves it",
-        (Some(_), Some(HostState::Down { .. }) | None) => "its host is down",
-        (Some(_), _) if member.quiesced => "an operator quiesced its host",
-        (Some(_), _) if !member.healthy => "its host's tests fail",
-        (Some(ip), _) if !served.contains(&ip) => "its preferred host does not serve it",
-        (Some(_), _) if member.shed => {
-            "its host was above the high-water mark and is not below the low one yet"
-        }
-        (Some(_), _) => "it enters with the leader's next look at the zone",
-    };
-    words.to_owned()
 }
 
 async fn plan(daemon: &Arc<Daemon>, hypotheses: Vec<Hypothesis>) -> Response {
