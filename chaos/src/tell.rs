@@ -28,9 +28,13 @@ pub(crate) fn say_effect(state: &State, effect: &Effect) -> String {
         Happening::HostDown { fence_ms } => format!(" fence={fence_ms}ms"),
         Happening::HostFencing { silent_ms } => format!(" silent={silent_ms}ms"),
         Happening::LeaderChanged { term } => format!(" term={term}"),
-        Happening::ZoneChanged { serial, published } => {
+        Happening::ZoneChanged {
+            serial,
+            published,
+            ttl_s,
+        } => {
             let named: Vec<String> = published.iter().map(ToString::to_string).collect();
-            format!(" serial={serial} {{{}}}", named.join(" "))
+            format!(" serial={serial} {{{}}} ttl={ttl_s}", named.join(" "))
         }
         Happening::Quiesced { drain } => (if *drain { " drain" } else { "" }).to_owned(),
         _ => String::new(),

@@ -15,6 +15,7 @@ use statemachine::{
 
 use crate::agent::manageable;
 use crate::clients::Clients;
+use crate::currency::{Currency, Glance};
 use crate::fence::{Moves, Scene};
 use crate::pace::{Pace, Settling};
 use crate::{
@@ -46,6 +47,7 @@ pub struct Core {
     fences: Fences,
     agent: Agent,
     clients: Clients,
+    currency: Currency,
     terms: BTreeMap<u64, u64>,
     seq: u64,
     next_heartbeat: Instant,
@@ -96,6 +98,7 @@ impl Core {
             fences: Fences::default(),
             agent: Agent::default(),
             clients: Clients::default(),
+            currency: Currency::default(),
             terms: BTreeMap::new(),
             seq: 0,
             next_heartbeat: now,
@@ -182,6 +185,13 @@ impl Core {
     #[must_use]
     pub fn log_time(&self, now: Instant) -> LogTime {
         self.clock.0.plus(now.ms_since(self.clock.1))
+    }
+
+    /// The newest instant at which this host's copy of the state is known to have been current: a quorum
+    /// was heard since, and what it had applied is applied here; none since the start.
+    #[must_use]
+    pub fn current_at(&self) -> Option<Instant> {
+        self.currency.at()
     }
 
     /// The absolute end of this host's lease; none when it has none.
@@ -543,6 +553,15 @@ impl Core {
             }
         }
         self.view.observe(self.me, heartbeat, now);
+        let lease = self.lease_deadline();
+        let glance = Glance {
+            me: self.me,
+            applied: self.state.index,
+            lease,
+            raft: &self.raft,
+            view: &self.view,
+        };
+        self.currency.look(now, &glance);
     }
 
     /// Who gets heartbeats: every voter of every active configuration, and in a small array the learners

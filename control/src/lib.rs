@@ -10,6 +10,7 @@
 mod agent;
 mod clients;
 mod core;
+mod currency;
 mod event;
 mod facts;
 mod fence;

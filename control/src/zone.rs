@@ -130,7 +130,9 @@ pub fn judge_zone(state: &State, view: &View, group: &Group, sampled: bool) -> Z
                     None => by_load(weighed, rank, policy),
                 },
                 // Its member serves nothing, so this one is missing too.
-                (Some(ip), ..) => ZoneVerdict::Absent(missing(*id, ip).unwrap_or(Absence::Unserved)),
+                (Some(ip), ..) => {
+                    ZoneVerdict::Absent(missing(*id, ip).unwrap_or(Absence::Unserved))
+                }
             };
             ZoneEntry {
                 host: *id,

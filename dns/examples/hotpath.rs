@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let zones = Zones::project(vec![ZoneInput {
         name: "web.example.".into(),
         ttl_s: 5,
+        withheld: false,
         serial: 1,
         published: (1..=16_u8)
             .map(|n| (format!("h{n}"), IpAddr::from([10, 77, 0, n])))

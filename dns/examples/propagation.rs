@@ -22,6 +22,7 @@ fn input(serial: u32) -> Vec<ZoneInput> {
     vec![ZoneInput {
         name: "web.example.".into(),
         ttl_s: 5,
+        withheld: false,
         serial,
         published: (1..=hosts)
             .map(|n: u8| (format!("h{n}"), IpAddr::from([10, 77, 0, n])))

@@ -91,6 +91,9 @@ pub fn answer<'z>(zones: &'z Zones, query: &Query<'_>) -> Answer<'z> {
     let Some(zone) = zones.find(query.name) else {
         return refused();
     };
+    if zone.is_withheld() {
+        return Answer::only(ResponseCode::ServFail);
+    }
     let Some(node) = zone.node(query.name.wire()) else {
         return negative(zone, ResponseCode::NXDomain);
     };

@@ -59,6 +59,8 @@ pub(crate) struct CompiledSet {
 /// What all names of a zone share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CompiledZone {
+    /// See [`Zone::is_withheld`].
+    withheld: bool,
     /// Length of the apex in wire form.
     pub(crate) apex_len: usize,
     /// The SOA as a negative answer carries it.
@@ -76,6 +78,8 @@ pub(crate) enum Found<'c> {
     NoData(&'c CompiledZone),
     /// There is no such name; the number tells zones apart.
     NoName(&'c CompiledZone, u64),
+    /// The name is in a zone that this node may not answer for now.
+    Withheld,
     /// The name is in no zone of ours.
     NotOurs,
 }
@@ -127,6 +131,7 @@ impl Compiled {
     pub(crate) fn find(&self, question: &Question, name_hash: u64) -> Found<'_> {
         if let Some(name) = self.name(question, 0, name_hash) {
             return match (name.set(question.rtype), self.zones.get(name.zone)) {
+                (_, Some(zone)) if zone.withheld => Found::Withheld,
                 (Some(set), _) => Found::Set(set),
                 (None, Some(zone)) => Found::NoData(zone),
                 (None, None) => Found::NotOurs,
@@ -140,8 +145,10 @@ impl Compiled {
             let Some(apex) = apex.filter(|name| name.is_apex) else {
                 continue;
             };
-            if let Some(zone) = self.zones.get(apex.zone) {
-                return Found::NoName(zone, apex.hash);
+            match self.zones.get(apex.zone) {
+                Some(zone) if zone.withheld => return Found::Withheld,
+                Some(zone) => return Found::NoName(zone, apex.hash),
+                None => {}
             }
         }
         Found::NotOurs
@@ -257,6 +264,7 @@ impl CompiledZone {
         let pointers = std::mem::take(&mut composer.apex_pointers);
         drop(composer);
         Ok(CompiledZone {
+            withheld: zone.is_withheld(),
             apex_len: NameKey::of(zone.apex()).ok_or(Unwritable)?.wire().len(),
             soa: soa.into_boxed_slice(),
             pointers: pointers.into_boxed_slice(),

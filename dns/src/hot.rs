@@ -138,6 +138,7 @@ impl HotPath {
             // One bucket for all types that are not there: there are thousands of them.
             Found::NoData(_) => Bucket::Answer(name_hash),
             Found::NoName(_, zone) => Bucket::Negative(*zone),
+            Found::Withheld => Bucket::Error(u16::from(ResponseCode::ServFail).into()),
             Found::NotOurs => Bucket::Error(u16::from(ResponseCode::Refused).into()),
         }
     }
@@ -255,6 +256,10 @@ impl<'c> Parts<'c> {
             Found::NoName(zone, _) => {
                 parts.soa = Some(zone);
                 parts.rcode = ResponseCode::NXDomain;
+            }
+            Found::Withheld => {
+                parts.rcode = ResponseCode::ServFail;
+                parts.authoritative = false;
             }
             Found::NotOurs => {
                 parts.rcode = ResponseCode::Refused;

@@ -1,26 +1,32 @@
 //! From the replicated state to the zones: the only place where `dns` knows what a group is.
 //!
-//! Reads only what `apply` fixed (published set, name servers, serial), never who is up or
+//! Reads only what `apply` fixed (addresses, time to live, name servers, serial), never who is up or
 //! loaded: that was decided in the log, so every node that applied an index has the same zones.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use statemachine::{Group, Host, HostId, State};
+use statemachine::{Group, GroupName, Host, HostId, State};
 
 use crate::primary::{Network, Secondaries};
 use crate::zone::ZoneInput;
 use crate::zones::Zones;
 
 impl Zones {
-    /// The zones of a state.
+    /// The zones of a state, all of them answered for.
     pub fn of(state: &State) -> Zones {
-        Zones::project(inputs(state))
+        Zones::project(inputs(state, &BTreeSet::new()))
     }
 
-    /// The zones of `state` if they differ from `known`. Cheap when they don't: it compares
-    /// what zones are made of and builds nothing. Ask it after each applied entry.
-    pub fn of_changed(state: &State, known: &Zones) -> Option<Zones> {
-        let inputs = inputs(state);
+    /// The zones of `state` if they differ from `known`; this node may not answer for the groups in
+    /// `withheld`. Cheap when they don't: it compares what zones are made of and builds nothing. Ask it
+    /// after each applied entry.
+    pub fn of_changed(
+        state: &State,
+        withheld: &BTreeSet<GroupName>,
+        known: &Zones,
+    ) -> Option<Zones> {
+        let inputs = inputs(state, withheld);
         (inputs != known.inputs()).then(|| Zones::project(inputs))
     }
 }
@@ -43,15 +49,15 @@ impl Secondaries {
     }
 }
 
-fn inputs(state: &State) -> Vec<ZoneInput> {
+fn inputs(state: &State, withheld: &BTreeSet<GroupName>) -> Vec<ZoneInput> {
     state
         .groups
-        .values()
-        .map(|group| input(state, group))
+        .iter()
+        .map(|(name, group)| input(state, group, withheld.contains(name)))
         .collect()
 }
 
-fn input(state: &State, group: &Group) -> ZoneInput {
+fn input(state: &State, group: &Group, withheld: bool) -> ZoneInput {
     let zone = &group.zone;
     let nameservers = zone.nameservers.iter().filter_map(|id| {
         let host = state.hosts.get(id)?;
@@ -59,10 +65,11 @@ fn input(state: &State, group: &Group) -> ZoneInput {
     });
     ZoneInput {
         name: group.policy.zone.clone(),
-        ttl_s: group.policy.ttl_s,
+        ttl_s: zone.ttl_s,
         serial: zone.serial,
+        withheld,
         published: zone
-            .published
+            .named
             .iter()
             .map(|address| (home_of(state, *address), *address))
             .collect(),
@@ -103,7 +110,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use hickory_proto::rr::RecordType;
-    use statemachine::{Address, GroupName, HostName, HostState, Policy};
+    use statemachine::{Address, HostName, HostState, Policy};
 
     use crate::name::NameKey;
 
@@ -135,9 +142,9 @@ mod tests {
         let web = GroupName("web".into());
         let home = Address::new(web.clone(), 24, HostId(4), Default::default());
         state.addresses.insert(ip, home);
-        let mut zone = statemachine::Zone::new(1);
+        let mut zone = statemachine::Zone::new(1, 5);
         zone.serial = 17;
-        zone.published.insert(ip);
+        zone.named.insert(ip);
         zone.nameservers = vec![HostId(1), HostId(4)];
         let group = Group {
             policy: Policy::new("web", "web.example."),
@@ -188,14 +195,28 @@ mod tests {
         let known = Zones::of(&state);
         state.index += 1;
         state.at.0 += 1_000;
-        assert_eq!(Zones::of_changed(&state, &known), None);
+        let none = BTreeSet::new();
+        assert_eq!(Zones::of_changed(&state, &none, &known), None);
         let group = state.groups.values_mut().next().unwrap();
-        group.zone.published.clear();
+        group.zone.named.clear();
         group.zone.serial += 1;
-        let next = Zones::of_changed(&state, &known).unwrap();
+        let next = Zones::of_changed(&state, &none, &known).unwrap();
         let name = NameKey::of(&"web.example.".parse().unwrap()).unwrap();
         let node = next.find(&name).unwrap().node(name.wire()).unwrap();
         assert_eq!(node.set(RecordType::A), None);
         assert!(node.set(RecordType::SOA).is_some());
+    }
+
+    /// Goal: a group that this node may not answer for any more is seen as a change, and back again.
+    /// Method: withhold it, and answer for it again, in the same state.
+    #[test]
+    fn a_withheld_zone_is_a_changed_zone() {
+        let state = state();
+        let (none, all) = (BTreeSet::new(), state.groups.keys().cloned().collect());
+        let known = Zones::of(&state);
+        let held = Zones::of_changed(&state, &all, &known).unwrap();
+        assert!(held.all().iter().all(|zone| zone.is_withheld()));
+        assert_eq!(Zones::of_changed(&state, &all, &held), None);
+        assert_eq!(Zones::of_changed(&state, &none, &held).unwrap(), known);
     }
 }

@@ -52,6 +52,8 @@ pub struct ZoneInput {
     pub ttl_s: u32,
     /// SOA serial: the zone's version in the log.
     pub serial: u32,
+    /// This node may not answer for the zone: it has lost touch with the quorum for too long.
+    pub withheld: bool,
     /// Published preferred addresses, each with the host it belongs to.
     pub published: Vec<(String, IpAddr)>,
     /// Hosts that serve DNS, with the addresses they listen on. The first is the SOA's mname.
@@ -107,6 +109,7 @@ pub struct Zone {
     glue: Vec<RrSet>,
     nodes: HashMap<Box<[u8]>, Node>,
     left_out: Vec<String>,
+    withheld: bool,
 }
 
 impl Zone {
@@ -136,6 +139,7 @@ impl Zone {
             glue,
             nodes,
             left_out,
+            withheld: input.withheld,
         })
     }
 
@@ -155,6 +159,11 @@ impl Zone {
             Some(RData::SOA(soa)) => soa.serial,
             _ => 0,
         }
+    }
+
+    /// Whether every question about it is answered with SERVFAIL: what is known of it here may be old.
+    pub fn is_withheld(&self) -> bool {
+        self.withheld
     }
 
     /// Addresses of the zone's name servers, for the additional section of an NS answer.

@@ -291,6 +291,7 @@ fn answers_stay_within_the_size() {
         let zones = Zones::project(vec![ZoneInput {
             name: "web.example".into(),
             ttl_s: 5,
+            withheld: false,
             serial: 1,
             published: Vec::new(),
             nameservers,

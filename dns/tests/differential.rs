@@ -88,6 +88,7 @@ fn name() -> impl Strategy<Value = String> {
         "db.web.example.",
         "big.example.",
         "nine.example.",
+        "held.example.",
         "example.",
         "other.test.",
         "",
@@ -208,17 +209,26 @@ fn cases() -> u32 {
     }
 }
 
-/// The usual zones and one whose name servers just fit or just don't.
+/// The usual zones, one whose name servers just fit or just don't, and one that is withheld.
 fn world() -> Zones {
     let mut inputs = zones().inputs().to_vec();
     inputs.push(dns::ZoneInput {
         name: "nine.example.".into(),
         ttl_s: 300,
+        withheld: false,
         serial: u32::MAX,
         published: vec![("a".into(), [10, 9, 0, 1].into())],
         nameservers: (0..24_u8)
             .map(|n| (format!("server-{n}"), vec![[10, 9, 1, n].into()]))
             .collect(),
+    });
+    inputs.push(dns::ZoneInput {
+        name: "held.example.".into(),
+        ttl_s: 5,
+        serial: 3,
+        withheld: true,
+        published: vec![("h1".into(), [10, 9, 2, 1].into())],
+        nameservers: vec![("h1".into(), vec![[10, 9, 2, 2].into()])],
     });
     Zones::project(inputs)
 }
@@ -289,6 +299,9 @@ fn every_day_queries_take_the_short_way() {
         "h1.web.example.",
         "nope.web.example.",
         "x.test.",
+        "held.example.",
+        "h1.held.example.",
+        "nope.held.example.",
     ] {
         for rtype in [1, 28, 2, 6, 15, 16, 65, 255, 4_711] {
             let plain = ask(name, rtype).with(|asked| asked.flags = 0x0120);

@@ -10,6 +10,7 @@ fn input(name: &str, hosts: &[&str]) -> ZoneInput {
     ZoneInput {
         name: name.into(),
         ttl_s: 5,
+        withheld: false,
         serial: 1,
         published: hosts
             .iter()

@@ -108,6 +108,7 @@ proptest! {
         let input = |published| ZoneInput {
             name: "web.example.".into(),
             ttl_s: 5,
+            withheld: false,
             serial: 1,
             published,
             nameservers: vec![("h1".into(), vec![[10, 0, 0, 1].into()])],
@@ -150,6 +151,7 @@ proptest! {
         let zones = Zones::project(vec![ZoneInput {
             name: zone,
             ttl_s: u32::MAX,
+            withheld: false,
             serial: u32::MAX,
             published,
             nameservers,

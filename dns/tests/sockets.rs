@@ -113,6 +113,36 @@ fn gate_and_swap_take_effect_at_the_next_query() {
     assert_eq!(server.stats().get("servfail"), 1);
 }
 
+/// Goal: a zone that this node may not answer for gets SERVFAIL for all its names, over both transports,
+/// and other zones get their answers; it ends with the next swap.
+/// Method: one of the zones withheld, asked for what is there and what is not, then answered for again.
+#[test]
+fn a_withheld_zone_gets_servfail_and_others_do_not() {
+    let mut inputs = zones().inputs().to_vec();
+    inputs[0].withheld = true;
+    let shared = Arc::new(ArcSwap::from_pointee(Zones::project(inputs)));
+    let server = started(shared.clone());
+    let address = server.addresses()[0];
+    let socket = client(address);
+    for (name, rtype) in [
+        ("web.example.", 1),
+        ("WEB.example.", 6),
+        ("h1.web.example.", 1),
+        ("nobody.web.example.", 1),
+        ("web.example.", 252),
+    ] {
+        let query = ask(name, rtype).bytes();
+        let expected = if rtype == 252 { "Refused" } else { "ServFail" };
+        assert_eq!(udp(&socket, &query), expected, "{name} {rtype}");
+    }
+    let query = ask("db.web.example.", 6).bytes();
+    assert!(udp(&socket, &query).starts_with("NoError aa"));
+    assert_eq!(server.stats().get("servfail"), 4);
+    shared.store(Arc::new(zones()));
+    let query = ask("web.example.", 6).bytes();
+    assert!(udp(&socket, &query).starts_with("NoError aa"));
+}
+
 /// Goal: what gets no answer gets none, and costs no other query its answer.
 /// Method: a response, two bytes and nothing, then a query on the same socket; over TCP
 /// a response and an oversized frame end the connection.

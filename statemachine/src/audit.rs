@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::timing::MAX_MS;
-use crate::{State, truly_served};
+use crate::{AllDown, State, truly_served};
 
 /// A broken law.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +131,18 @@ fn zones_are_true(state: &State) -> Vec<String> {
         let served = truly_served(state, name);
         for ip in group.zone.published.difference(&served) {
             told.push(format!("zone of {name} names {ip}"));
+        }
+        let named = &group.zone.named;
+        let floor = group.zone.published.is_empty() && group.policy.all_down == AllDown::LastKnown;
+        if *named != group.zone.published && !floor {
+            told.push(format!("zone of {name} names what it may not publish"));
+        }
+        if !named.iter().all(|ip| state.addresses.contains_key(ip)) {
+            told.push(format!("zone of {name} names an address of nobody"));
+        }
+        let ttls = [group.policy.ttl_s, group.policy.fault_ttl_s];
+        if !ttls.contains(&group.zone.ttl_s) {
+            told.push(format!("zone of {name} has a time to live of its own"));
         }
         if group.zone.serial == 0 {
             told.push(format!("zone of {name} has serial 0"));

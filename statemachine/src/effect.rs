@@ -76,6 +76,8 @@ pub enum Happening {
         serial: u32,
         /// The addresses that it names.
         published: BTreeSet<IpAddr>,
+        /// Time to live of its records, in seconds.
+        ttl_s: u32,
     },
     /// A member's tests pass again.
     TestPassed,

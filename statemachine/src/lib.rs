@@ -43,15 +43,15 @@ pub use ids::{ArrayId, Boot, Epoch, GroupName, HostId, HostName, Incarnation, Lo
 pub use mutation::mutate;
 pub use mutation::{Mutation, mutated};
 pub use policy::{
-    LoadKind, LoadSpec, Placement, Policy, QuorumLoss, Rebalance, Scripts, SnmpTarget, TestKind,
-    TestSpec, Transfer, Traps,
+    AllDown, LoadKind, LoadSpec, Placement, Policy, QuorumLoss, Rebalance, Scripts, SnmpTarget,
+    Stale, TestKind, TestSpec, Transfer, Traps,
 };
 pub use rejected::Rejected;
 pub use state::{Membership, Session, State, Token};
 pub use timing::{
     GRAIN_MS, MAX_MS, MIN_LEASE_MS, SPARE_MS, Timing, TimingFault, UnsafeTiming, usable_ms,
 };
-pub use zone::{Absence, Zone, absence, truly_served};
+pub use zone::{Absence, Zone, absence, is_at_fault, truly_served};
 
 /// Most hosts that one array may hold; bounds every table that has a row for each host.
 pub const MAX_HOSTS: usize = 128;

@@ -13,6 +13,9 @@ use crate::{GroupName, Rejected};
 /// Longest zone name, in bytes with the final dot: `HOST.ns.` before it must stay within 255.
 const MAX_ZONE: usize = 187;
 
+/// Least time without a quorum that makes a name server's copy stale, in ms: an election passes unnoticed.
+const MIN_STALE_MS: u64 = 1_000;
+
 /// How a host is chosen when neither the preferred host nor a spare decides it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +47,28 @@ pub enum Rebalance {
     Prefer,
     /// The address stays until an operator moves it.
     Sticky,
+}
+
+/// What a zone says when no address may be published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AllDown {
+    /// No address: clients are told at once that there is no service.
+    #[default]
+    Empty,
+    /// The addresses that it named last, without those that an operator took out.
+    LastKnown,
+}
+
+/// What a name server says that has lost touch with the quorum for longer than the bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stale {
+    /// What it knew last.
+    #[default]
+    Serve,
+    /// SERVFAIL, so that resolvers ask another name server of the zone.
+    Servfail,
 }
 
 /// One test object: is the service on this host well?
@@ -206,6 +231,9 @@ pub struct Policy {
     pub zone: String,
     /// Time to live of every record, in seconds.
     pub ttl_s: u32,
+    /// Time to live of every record while an address that should be in the zone is missing, in
+    /// seconds; at most `ttl_s`.
+    pub fault_ttl_s: u32,
     /// The zone never falls below this many addresses by load alone.
     pub min_addresses: u32,
     /// A host above this utilization leaves the zone; in units of `scale`.
@@ -216,6 +244,12 @@ pub struct Policy {
     pub scale: u32,
     /// How often the load decides on the zone.
     pub sample_interval_ms: u64,
+    /// What the zone says when nothing may be published.
+    pub all_down: AllDown,
+    /// What a name server without a quorum says, once `stale_after_ms` have passed.
+    pub stale: Stale,
+    /// How long a name server may be out of touch with the quorum before `stale` decides.
+    pub stale_after_ms: u64,
     /// How long an address may be served by another than its preferred host; none = for ever.
     pub orphan_ttl_ms: Option<u64>,
     /// Whom to choose.
@@ -246,11 +280,15 @@ impl Policy {
             name: name.into(),
             zone: zone.into(),
             ttl_s: 5,
+            fault_ttl_s: 1,
             min_addresses: 1,
             high_water: 800,
             low_water: 500,
             scale: 1000,
             sample_interval_ms: 1000,
+            all_down: AllDown::Empty,
+            stale: Stale::Serve,
+            stale_after_ms: 30_000,
             orphan_ttl_ms: Some(30 * 24 * 3600 * 1000),
             placement: Placement::Balanced,
             quorum_loss: QuorumLoss::Hold,
@@ -280,6 +318,11 @@ impl Policy {
                 "zone",
             ),
             (self.ttl_s >= 1 && self.ttl_s <= 86_400, "ttl"),
+            (
+                self.fault_ttl_s >= 1 && self.fault_ttl_s <= self.ttl_s,
+                "fault_ttl",
+            ),
+            (self.stale_after_ms >= MIN_STALE_MS, "stale_after"),
             (self.scale >= 100 && self.scale <= 1000, "scale"),
             (self.low_water < self.high_water, "low_water"),
             (self.sample_interval_ms >= 100, "sample_interval"),

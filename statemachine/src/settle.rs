@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::apply::Context;
-use crate::{Address, Effect, GroupName, Happening, HostId, Member, State, truly_served};
+use crate::zone::Saying;
+use crate::{Address, Effect, GroupName, Happening, HostId, Member, State};
 
 /// How long after its back-off a host's failures in a row are remembered, in ms.
 const REMEMBER_FAILURES_MS: u64 = 60_000;
@@ -116,21 +117,25 @@ fn settle_zones(state: &mut State, cx: &mut Context<'_>) {
     let nameservers = nameservers(state);
     let names: Vec<GroupName> = state.groups.keys().cloned().collect();
     for name in names {
-        let served = truly_served(state, &name);
-        let Some(group) = state.groups.get_mut(&name) else {
+        let Some(saying) = state.groups.get(&name).map(|g| Saying::of(state, g)) else {
             continue;
         };
-        let zone = &mut group.zone;
-        let shrinks = !zone.published.is_subset(&served);
-        if !shrinks && zone.nameservers == nameservers {
+        let Some(zone) = state.groups.get_mut(&name).map(|group| &mut group.zone) else {
+            continue;
+        };
+        zone.published = saying.published;
+        let says = (&zone.named, zone.ttl_s, &zone.nameservers);
+        if says == (&saying.named, saying.ttl_s, &nameservers) {
             continue;
         }
-        zone.published.retain(|ip| served.contains(ip));
+        zone.named = saying.named;
+        zone.ttl_s = saying.ttl_s;
         zone.nameservers.clone_from(&nameservers);
         zone.bump();
         let what = Happening::ZoneChanged {
             serial: zone.serial,
-            published: zone.published.clone(),
+            published: zone.named.clone(),
+            ttl_s: zone.ttl_s,
         };
         cx.tell(Effect::new(what).group(&name));
     }

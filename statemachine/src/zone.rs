@@ -1,22 +1,27 @@
 //! The published zone of a group, and what may stand in it.
 //!
 //! The leader adds addresses with a command; an address whose host no longer truly serves it is
-//! taken out inside `apply`, in the entry that made it untrue (docs/adr/0006).
+//! taken out inside `apply`, in the entry that made it untrue (docs/adr/0006). What the zone then says,
+//! time to live included, follows from the state alone, so all hosts give the same bytes for a serial.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, AddressState, Group, Host, HostId, State};
+use crate::{Address, AddressState, AllDown, Group, GroupName, Host, HostId, Member, State};
 
 /// A zone version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Zone {
     /// SOA serial; grows by one with each change of what the zone says, wrapping as RFC 1982 wants.
     pub serial: u32,
-    /// The preferred addresses that the zone names.
+    /// The preferred addresses that may be named, by service and by load; truly served, each.
     pub published: BTreeSet<IpAddr>,
+    /// The addresses that the zone names: `published`, or the floor of `all_down = "last_known"`.
+    pub named: BTreeSet<IpAddr>,
+    /// Time to live of every record, in seconds: the policy's, or the shorter one while there is a fault.
+    pub ttl_s: u32,
     /// The hosts named as name servers.
     pub nameservers: Vec<HostId>,
 }
@@ -24,10 +29,12 @@ pub struct Zone {
 impl Zone {
     /// A zone without content.
     #[must_use]
-    pub fn new(serial: u32) -> Self {
+    pub fn new(serial: u32, ttl_s: u32) -> Self {
         Self {
             serial,
             published: BTreeSet::new(),
+            named: BTreeSet::new(),
+            ttl_s,
             nameservers: Vec::new(),
         }
     }
@@ -111,26 +118,89 @@ pub fn absence(state: &State, group: &Group, host: HostId, ip: IpAddr) -> Option
 
 /// The addresses of a group that may be published: those without an [`absence`].
 #[must_use]
-pub fn truly_served(state: &State, group: &crate::GroupName) -> BTreeSet<IpAddr> {
-    let mut served = BTreeSet::new();
-    for (group, id, ip) in preferred(state, group) {
-        if absence(state, group, id, ip).is_none() {
-            served.insert(ip);
+pub fn truly_served(state: &State, group: &GroupName) -> BTreeSet<IpAddr> {
+    let group = state.groups.get(group);
+    group.map(|group| served(state, group)).unwrap_or_default()
+}
+
+/// What a zone has to say in this state; the serial moves when it is not what it says (docs/adr/0026).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Saying {
+    pub(crate) published: BTreeSet<IpAddr>,
+    pub(crate) named: BTreeSet<IpAddr>,
+    pub(crate) ttl_s: u32,
+}
+
+impl Saying {
+    pub(crate) fn of(state: &State, group: &Group) -> Self {
+        let (zone, policy) = (&group.zone, &group.policy);
+        let served = served(state, group);
+        let mut published = zone.published.clone();
+        published.retain(|ip| served.contains(ip));
+        let named = match policy.all_down {
+            AllDown::LastKnown if published.is_empty() => {
+                let floor = zone.named.iter().filter(|ip| is_due(state, group, **ip));
+                floor.copied().collect()
+            }
+            _ => published.clone(),
+        };
+        let ttl_s = if misses(state, group, &served, &published) {
+            policy.fault_ttl_s.min(policy.ttl_s)
+        } else {
+            policy.ttl_s
+        };
+        Self {
+            published,
+            named,
+            ttl_s,
         }
     }
-    served
+}
+
+/// Whether an address is missing that should be in the zone. Not missing is what an operator took
+/// out, what ran out, and what is out by load.
+#[must_use]
+pub fn is_at_fault(state: &State, group: &Group) -> bool {
+    misses(state, group, &served(state, group), &group.zone.published)
+}
+
+fn misses(
+    state: &State,
+    group: &Group,
+    served: &BTreeSet<IpAddr>,
+    published: &BTreeSet<IpAddr>,
+) -> bool {
+    let missing = |(id, member, ip): (HostId, &Member, IpAddr)| {
+        let by_load = member.shed && served.contains(&ip);
+        !published.contains(&ip) && !by_load && should_serve(state, group, id, ip)
+    };
+    brought(group).any(missing)
+}
+
+/// Whether a member of the group should serve `ip`, as far as operators are concerned.
+fn is_due(state: &State, group: &Group, ip: IpAddr) -> bool {
+    brought(group).any(|(id, _, own)| own == ip && should_serve(state, group, id, ip))
+}
+
+fn served(state: &State, group: &Group) -> BTreeSet<IpAddr> {
+    let here = |(id, _, ip): &(HostId, &Member, IpAddr)| absence(state, group, *id, *ip).is_none();
+    brought(group).filter(here).map(|(.., ip)| ip).collect()
+}
+
+fn should_serve(state: &State, group: &Group, id: HostId, ip: IpAddr) -> bool {
+    let observer = |host: &Host| host.observer;
+    let quiesced = |member: &Member| member.quiesced;
+    let home = state.addresses.get(&ip).and_then(|a| a.preferred);
+    !group.deleting
+        && home == Some(id)
+        && !state.hosts.get(&id).is_none_or(observer)
+        && !group.members.get(&id).is_none_or(quiesced)
 }
 
 /// Each preferred address that a member of the group brings, with its host.
-fn preferred<'s>(
-    state: &'s State,
-    group: &crate::GroupName,
-) -> impl Iterator<Item = (&'s Group, HostId, IpAddr)> {
-    let group = state.groups.get(group);
-    let members = group.map(|group| group.members.iter().map(move |(id, m)| (group, *id, m)));
-    let members = members.into_iter().flatten();
-    members.flat_map(|(group, id, member)| {
+fn brought(group: &Group) -> impl Iterator<Item = (HostId, &Member, IpAddr)> {
+    group.members.iter().flat_map(|(id, member)| {
         let own = member.preferred.iter();
-        own.map(move |preferred| (group, id, preferred.ip))
+        own.map(move |preferred| (*id, member, preferred.ip))
     })
 }

@@ -25,6 +25,8 @@ pub struct Answer {
     pub authoritative: bool,
     /// The addresses, in the order of the answer.
     pub addresses: Vec<IpAddr>,
+    /// The time to live of the first record, in seconds.
+    pub ttl: Option<u32>,
     /// The serial of the SOA, if one was in the answer.
     pub serial: Option<u32>,
 }
@@ -60,6 +62,8 @@ fn parse(reply: &[u8], mut at: usize) -> Option<Answer> {
     for _ in 0..count {
         at = skip_name(reply, at)?;
         let kind = u16::from_be_bytes(reply.get(at..at + 2)?.try_into().ok()?);
+        let ttl = u32::from_be_bytes(reply.get(at + 4..at + 8)?.try_into().ok()?);
+        answer.ttl.get_or_insert(ttl);
         let length = usize::from(u16::from_be_bytes(
             reply.get(at + 8..at + 10)?.try_into().ok()?,
         ));

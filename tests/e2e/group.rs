@@ -10,7 +10,7 @@ fn a_policy_is_compared_before_it_is_applied() {
     let array = Array::start(3);
     let old = array.rais(1, &["group", "show", "web"]).good();
     let new = old
-        .replace("ttl = \"5s\"\nmin", "ttl = \"9s\"\nmin")
+        .replace("ttl = \"5s\"\nfault", "ttl = \"9s\"\nfault")
         .replace("scale = 1000", "scale = 900");
     let file = array.dir.join("new.toml");
     std::fs::write(&file, &new).unwrap();

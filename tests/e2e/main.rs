@@ -24,3 +24,4 @@ mod orphan;
 mod refuse;
 mod timing;
 mod why;
+mod zone;

@@ -8,15 +8,15 @@
 //! election MS
 //! load hI N | tests hI pass|fail | acquire hI works|fails | interface hI goes
 //! quiesce hI [drain] | resume hI | move ADDRESS hI | forget hI | voters hI … | policy POLICY…
-//! POLICY: rebalance= placement= orphan_ttl= min= high= low=
+//! POLICY: rebalance= placement= orphan_ttl= min= high= low= all_down= ttl=S/FAULT_S
 
 use std::net::IpAddr;
 
 use chaos::{Setup, Weather, World};
 use control::LocalGroup;
 use statemachine::{
-    AddressCommand, Command, GroupCommand, HostCommand, HostId, Placement, Policy, Rebalance,
-    Timing,
+    AddressCommand, AllDown, Command, GroupCommand, HostCommand, HostId, Placement, Policy,
+    Rebalance, Timing,
 };
 
 use super::show;
@@ -199,6 +199,12 @@ fn policy(policy: &mut Policy, option: &str) -> Result<bool, String> {
         ("rebalance", "sticky") => policy.rebalance = Rebalance::Sticky,
         ("placement", "balanced") => policy.placement = Placement::Balanced,
         ("placement", "random") => policy.placement = Placement::Random,
+        ("all_down", "empty") => policy.all_down = AllDown::Empty,
+        ("all_down", "last_known") => policy.all_down = AllDown::LastKnown,
+        ("ttl", value) => {
+            let (ttl, fault) = value.split_once('/').ok_or("ttl=S/FAULT_S is wanted")?;
+            (policy.ttl_s, policy.fault_ttl_s) = (small(ttl)?, small(fault)?);
+        }
         ("orphan_ttl", "never") => policy.orphan_ttl_ms = None,
         ("orphan_ttl", value) => policy.orphan_ttl_ms = Some(ms(value)?),
         ("min", value) => policy.min_addresses = small(value)?,

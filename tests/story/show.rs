@@ -79,12 +79,7 @@ pub fn zones(world: &World) -> String {
     let state = world.state();
     let mut told = String::new();
     for group in state.groups.values() {
-        let names: Vec<String> = group
-            .zone
-            .published
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let names: Vec<String> = group.zone.named.iter().map(ToString::to_string).collect();
         let servers: Vec<String> = group
             .zone
             .nameservers
@@ -93,8 +88,9 @@ pub fn zones(world: &World) -> String {
             .collect();
         let (zone, serial) = (&group.policy.zone, group.zone.serial);
         told += &format!(
-            "       {zone} serial={serial} {{{}}} ns {}\n",
+            "       {zone} serial={serial} {{{}}} ttl={} ns {}\n",
             names.join(" "),
+            group.zone.ttl_s,
             servers.join(" ")
         );
     }
@@ -110,7 +106,11 @@ pub fn judged(world: &World) -> String {
             let word = if entry.verdict.is_in() { "in " } else { "out" };
             let address = entry.address.map_or("-".into(), |ip| ip.to_string());
             let member = group.members.get(&entry.host);
-            let shed = if member.is_some_and(|m| m.shed) { " shed" } else { "" };
+            let shed = if member.is_some_and(|m| m.shed) {
+                " shed"
+            } else {
+                ""
+            };
             let numbers = entry.weighed.zip(entry.rank).map(|(weighed, rank)| {
                 let (load, weight) = (weighed.utilization, weighed.weighted);
                 format!(" load {load} weighs {weight} rank {rank}{shed}")

@@ -30,6 +30,7 @@ pub fn zones() -> Zones {
     let web = ZoneInput {
         name: "web.example.".into(),
         ttl_s: 5,
+        withheld: false,
         serial: SERIAL,
         published: published(&[
             ("h1", "10.77.0.101"),
@@ -41,6 +42,7 @@ pub fn zones() -> Zones {
     let db = ZoneInput {
         name: "db.web.example.".into(),
         ttl_s: 5,
+        withheld: false,
         serial: 3,
         published: published(&[("h2", "10.77.0.202")]),
         nameservers: nameservers.clone(),
@@ -48,6 +50,7 @@ pub fn zones() -> Zones {
     let big = ZoneInput {
         name: "big.example.".into(),
         ttl_s: 5,
+        withheld: false,
         serial: 9,
         published: (0..200_u8)
             .map(|n| (format!("h{n}"), [10, 78, 0, n].into()))

@@ -322,6 +322,30 @@ fn addresses(page: &mut Page, status: &Status) {
 }
 
 fn zones(page: &mut Page, status: &Status) {
+    if let Some(ms) = status.current_ms {
+        page.gauge(
+            "state_age_ms",
+            "How long ago this host's copy was known to be current, in milliseconds; its DNS answers are as old.",
+            ms,
+        );
+    }
+    page.family(
+        "gauge",
+        "zone_withheld",
+        "1 while this host gives SERVFAIL for a group's zone, out of touch with the quorum.",
+    );
+    for group in &status.groups {
+        let withheld = u8::from(group.withheld);
+        page.sample("zone_withheld", &[("group", &group.name)], withheld);
+    }
+    page.family(
+        "gauge",
+        "zone_ttl_seconds",
+        "Time to live of a zone's records; shorter while there is a fault.",
+    );
+    for group in &status.groups {
+        page.sample("zone_ttl_seconds", &[("group", &group.name)], group.ttl_s);
+    }
     page.family("gauge", "zone_serial", "SOA serial of a group's zone.");
     for group in &status.groups {
         page.sample("zone_serial", &[("group", &group.name)], group.serial);

@@ -95,14 +95,18 @@ fn detail(what: &Happening) -> Option<String> {
         )),
         Happening::NetworkFound { control } => Some(format!("heard again at {control}")),
         Happening::LeaderChanged { term } => Some(format!("leads in term {term}")),
-        Happening::ZoneChanged { serial, published } => {
+        Happening::ZoneChanged {
+            serial,
+            published,
+            ttl_s,
+        } => {
             let names: Vec<String> = published.iter().map(IpAddr::to_string).collect();
             let names = if names.is_empty() {
                 "nothing".to_owned()
             } else {
                 names.join(" ")
             };
-            Some(format!("serial {serial} publishes {names}"))
+            Some(format!("serial {serial} publishes {names}, ttl {ttl_s}s"))
         }
         Happening::Quiesced { drain: true } => Some("an operator drains it".to_owned()),
         _ => None,

@@ -3,7 +3,7 @@
 //! The log knows who may hold what; only a running daemon knows who was heard when, so that part
 //! comes in as [`Live`]. Without it (an empty `Live`) the status is that of the log alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use statemachine::{GroupName, HostId, HostState, LogTime, State};
@@ -25,6 +25,10 @@ pub struct Live {
     pub term: u64,
     /// Whether a majority of voters is in touch.
     pub quorum: bool,
+    /// How long ago this host's copy of the log was known to be current, in ms.
+    pub current_ms: Option<u64>,
+    /// Groups whose zones get SERVFAIL here.
+    pub withheld: BTreeSet<GroupName>,
     /// The array serves in last-resort mode.
     pub last_resort: bool,
     /// Replicated time now; the log's own stands still while nothing is committed.
@@ -74,6 +78,7 @@ pub fn project(state: &State, live: &Live) -> Status {
         answered_by: state.name_of(live.me),
         index: state.index,
         last_resort: live.last_resort,
+        current_ms: live.current_ms,
     }
 }
 
@@ -134,7 +139,9 @@ fn group(state: &State, live: &Live, name: &GroupName) -> Option<GroupStatus> {
         name: name.0.clone(),
         zone: group.policy.zone.clone(),
         serial: group.zone.serial,
-        published: group.zone.published.iter().copied().collect(),
+        published: group.zone.named.iter().copied().collect(),
+        ttl_s: group.zone.ttl_s,
+        withheld: live.withheld.contains(name),
         members,
         addresses: own
             .filter_map(|(ip, _)| address(state, live, *ip))

@@ -77,6 +77,13 @@ pub struct ZoneReport {
     pub serial: u32,
     /// Time to live of each record, in seconds.
     pub ttl_s: u32,
+    /// An address that should be in the zone is missing: the time to live is the policy's `fault_ttl`.
+    pub at_fault: bool,
+    /// Nothing may be published, and the zone names what it named last (`all_down = "last_known"`).
+    pub last_known: bool,
+    /// The answering host gives SERVFAIL for it: out of touch with the quorum for longer than the policy's
+    /// `stale_after`.
+    pub withheld: bool,
     /// The addresses that the zone names.
     pub published: Vec<IpAddr>,
     /// Where the zone is served.

@@ -31,6 +31,9 @@ pub struct Status {
     pub index: u64,
     /// The array serves in last-resort mode: two hosts may serve one address.
     pub last_resort: bool,
+    /// How long ago the answering host's copy was known to be current, in ms: it had then applied what a
+    /// quorum had. Its DNS answers are as old; null before the first time.
+    pub current_ms: Option<u64>,
 }
 
 /// A host's part in Raft.
@@ -98,6 +101,10 @@ pub struct GroupStatus {
     pub serial: u32,
     /// The addresses that the zone names.
     pub published: Vec<IpAddr>,
+    /// Time to live of its records now, in seconds: shorter while there is a fault.
+    pub ttl_s: u32,
+    /// The answering host gives SERVFAIL for it: out of touch with the quorum for longer than `stale_after`.
+    pub withheld: bool,
     /// Its members, by host name.
     pub members: Vec<MemberStatus>,
     /// Its addresses.

@@ -72,12 +72,13 @@ fn events_are_named_dated_and_carry_their_phases() {
     let zone = Effect::new(Happening::ZoneChanged {
         serial: 7,
         published: BTreeSet::new(),
+        ttl_s: 1,
     })
     .group(&"web".into());
     let record =
         serde_json::to_value(EventRecord::of(&zone, 12, 1_000, &State::default(), None)).unwrap();
     let wanted = json!({"at": "1970-01-01T00:00:01.000Z", "index": 12, "kind": "zoneChanged", "group": "web",
-        "address": null, "host": null, "reason": "serial 7 publishes nothing", "phases": null});
+        "address": null, "host": null, "reason": "serial 7 publishes nothing, ttl 1s", "phases": null});
     assert_eq!(record, wanted);
     let acquired = Effect::new(Happening::Acquire {
         epoch: Epoch(3),

@@ -89,10 +89,13 @@ fn zone_member(state: &State, view: &View, group: &Group, entry: &ZoneEntry) -> 
     let (id, policy) = (entry.host, &group.policy);
     let report = view.report(id, &policy.name);
     let measured = report.is_some_and(|report| report.capacity > 0);
-    let named = |ip| group.zone.published.contains(&ip);
-    let published = entry.address.is_some_and(named);
+    let (zone, ip) = (&group.zone, entry.address);
+    let published = ip.is_some_and(|ip| zone.named.contains(&ip));
+    let floor = published && !ip.is_some_and(|ip| zone.published.contains(&ip));
     let mut reason = verdict_words(state, policy, entry, measured);
-    if published != entry.verdict.is_in() {
+    if floor {
+        reason += "; named all the same, as the last known (all_down)";
+    } else if published != entry.verdict.is_in() {
         let step = if published { "leaves" } else { "enters" };
         reason += &format!("; it {step} with the leader's next look at the zone");
     }
@@ -190,7 +193,7 @@ mod tests {
             generation: 1,
             deleting: false,
             members: Default::default(),
-            zone: Zone::new(1),
+            zone: Zone::new(1, 5),
         };
         for id in 1..=4 {
             state.hosts.insert(HostId(id), host(id));
@@ -204,6 +207,7 @@ mod tests {
                 address.state = AddressState::Online { host: HostId(id) };
                 state.addresses.insert(one.ip, address);
                 group.zone.published.insert(one.ip);
+                group.zone.named.insert(one.ip);
             }
             group.members.insert(HostId(id), Member::new(own));
         }
@@ -252,13 +256,19 @@ mod tests {
         let view = hear(&state, &[(1, 312), (2, 850)]);
         let web = state.groups.values_mut().next().unwrap();
         web.zone.published.remove(&ip(3));
+        web.zone.named.remove(&ip(3));
         let line = |host: &str, published, rule, reason: &str| {
             (host.to_owned(), published, rule, reason.to_owned())
         };
         assert_eq!(
             told(&state, &view),
             [
-                line("h1", true, ZoneRule::Serving, "served at home, its load 312 is not above 800"),
+                line(
+                    "h1",
+                    true,
+                    ZoneRule::Serving,
+                    "served at home, its load 312 is not above 800"
+                ),
                 line(
                     "h2",
                     true,
@@ -266,7 +276,12 @@ mod tests {
                     "its load 850 is above the high-water mark 800; it leaves with the leader's next look at the zone"
                 ),
                 line("h3", false, ZoneRule::HostDown, "its host is down"),
-                line("h4", false, ZoneRule::Spare, "a hot spare brings no address to publish"),
+                line(
+                    "h4",
+                    false,
+                    ZoneRule::Spare,
+                    "a hot spare brings no address to publish"
+                ),
             ]
         );
         let web = state.groups.values().next().unwrap();
@@ -283,10 +298,13 @@ mod tests {
     fn what_the_minimum_keeps_is_told_as_kept() {
         let mut state = array();
         let web = state.groups.values_mut().next().unwrap();
-        web.members.values_mut().for_each(|member| member.shed = true);
+        web.members
+            .values_mut()
+            .for_each(|member| member.shed = true);
         web.members.remove(&HostId(3));
         web.members.remove(&HostId(4));
         web.zone.published = [ip(1)].into();
+        web.zone.named = [ip(1)].into();
         let told = told(&state, &hear(&state, &[(1, 700), (2, 900)]));
         assert_eq!(told[0].2, ZoneRule::Kept);
         assert_eq!(

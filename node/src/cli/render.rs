@@ -78,6 +78,14 @@ fn alarms(status: &Status, style: Style) -> String {
         ));
         out.push_str("\n\n");
     }
+    for group in status.groups.iter().filter(|group| group.withheld) {
+        let (zone, host) = (clean(&group.zone), clean(&status.answered_by));
+        let text = format!(
+            "SERVFAIL: the name server of {host} does not answer for {zone}, out of touch with the quorum (stale_after)"
+        );
+        out.push_str(&style.paint(Tone::Bad, &text));
+        out.push_str("\n\n");
+    }
     if status.last_resort {
         out.push_str(&style.paint(
             Tone::Bad,
@@ -328,7 +336,9 @@ pub fn zone(zone: &ZoneReport, style: Style) -> String {
         ]
     });
     let members = table(
-        &["MEMBER", "ADDRESS", "ZONE", "RULE", "LOAD", "WEIGHTED", "WHY"],
+        &[
+            "MEMBER", "ADDRESS", "ZONE", "RULE", "LOAD", "WEIGHTED", "WHY",
+        ],
         &members.collect::<Vec<_>>(),
         "no members",
         style,
@@ -347,11 +357,25 @@ pub fn zone(zone: &ZoneReport, style: Style) -> String {
         marks.min_addresses,
         span(marks.sample_interval_ms)
     );
-    format!(
+    let mut told = format!(
         "{head}  serial {}  served by {served}\n{records}\n{members}{}\n",
         zone.serial,
         style.paint(Tone::Dim, &marks)
-    )
+    );
+    if zone.withheld {
+        let words =
+            "the host that answered this gives SERVFAIL for the zone: out of touch with the quorum";
+        told += &format!("{}\n", style.paint(Tone::Bad, words));
+    }
+    if zone.last_known {
+        let words = "nothing may be published: the zone names what it named last (all_down)";
+        told += &format!("{}\n", style.paint(Tone::Bad, words));
+    }
+    if zone.at_fault {
+        let words = "an address that should be here is missing: records live for fault_ttl";
+        told += &format!("{}\n", style.paint(Tone::Warn, words));
+    }
+    told
 }
 
 /// A rule as JSON spells it, but for its underscores.

@@ -75,6 +75,8 @@ pub(crate) fn status() -> Status {
             zone: "web.example.".to_owned(),
             serial: 17,
             published: vec![ip("10.77.0.101")],
+            ttl_s: 5,
+            withheld: false,
             members: vec![
                 member("h1", &["10.77.0.101"]),
                 member("h2", &["10.77.0.102"]),
@@ -88,6 +90,7 @@ pub(crate) fn status() -> Status {
         answered_by: "h1".to_owned(),
         index: 41,
         last_resort: false,
+        current_ms: Some(80),
     }
 }
 
@@ -158,6 +161,9 @@ pub(crate) fn zone() -> ZoneReport {
         zone: "web.example.".to_owned(),
         serial: 17,
         ttl_s: 5,
+        at_fault: true,
+        last_known: false,
+        withheld: false,
         published: vec![ip("10.77.0.101")],
         servers: vec!["10.77.0.1:53".parse().unwrap()],
         records: vec![record("NS", "h1.web.example."), record("A", "10.77.0.101")],

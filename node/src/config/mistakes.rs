@@ -153,6 +153,11 @@ const POLICY_ROWS: &[Row] = &[
     ("\"web.example.\"", "\"we b.example.\"", "2:8: the zone `we b.example.` has the bad label `we b`; each label has 1 to 63 of a-z, 0-9, `_` and inner hyphens"),
     // Durations.
     ("ttl = \"5s\"", "ttl = 5", "3:7: `ttl` is an integer; write a duration in quotes, such as \"5s\""),
+    ("ttl = \"5s\"", "ttl = \"5s\"\nfault_ttl = \"6s\"", "4:13: `fault_ttl` 6s is above `ttl` 5s; write at most 5s: answers are to live shorter while something is wrong"),
+    ("ttl = \"5s\"", "ttl = \"5s\"\nfault_ttl = \"0s\"", "4:13: `fault_ttl` is 0s, out of range; write 1s to 1d"),
+    ("ttl = \"5s\"", "ttl = \"5s\"\nall_down = \"lastknown\"", "4:12: `lastknown` is not known here; did you mean `last_known`?"),
+    ("ttl = \"5s\"", "ttl = \"5s\"\nstale = \"refuse\"", "4:9: `refuse` is not known here; write one of: serve, servfail"),
+    ("ttl = \"5s\"", "ttl = \"5s\"\nstale_after = \"500ms\"", "4:15: `stale_after` is 500ms, out of range; write 1s to 1d"),
     ("ttl = \"5s\"", "ttl = \"5\"", "3:7: `5` is not a duration; write a whole number and a unit: 500ms, 5s, 10m, 1h or 30d"),
     ("ttl = \"5s\"", "ttl = \"5 s\"", "3:7: `5 s` is not a duration; write a whole number and a unit: 500ms, 5s, 10m, 1h or 30d"),
     ("ttl = \"5s\"", "ttl = \"0s\"", "3:7: `ttl` is 0s, out of range; write 1s to 1d"),

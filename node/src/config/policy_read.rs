@@ -8,7 +8,8 @@
 use std::ops::RangeInclusive;
 
 use statemachine::{
-    GroupName, Placement, Policy, QuorumLoss, Rebalance, Scripts, SnmpTarget, Transfer, Traps,
+    AllDown, GroupName, Placement, Policy, QuorumLoss, Rebalance, Scripts, SnmpTarget, Stale,
+    Transfer, Traps,
 };
 
 use super::diagnostic::Report;
@@ -20,15 +21,19 @@ use super::scalar::{
 use super::section::{Placed, Section};
 
 /// Keys at the top of the file.
-pub(crate) const ROOT: [&str; 18] = [
+pub(crate) const ROOT: [&str; 22] = [
     "name",
     "zone",
     "ttl",
+    "fault_ttl",
     "min_addresses",
     "high_water",
     "low_water",
     "scale",
     "sample_interval",
+    "all_down",
+    "stale",
+    "stale_after",
     "orphan_ttl",
     "placement",
     "quorum_loss",
@@ -46,8 +51,12 @@ const DAY: u64 = 86_400_000;
 const SAMPLE: RangeInclusive<u64> = 100..=3_600_000;
 /// An orphan gets a minute at least, or a reboot would cost an address its group.
 const ORPHAN: RangeInclusive<u64> = 60_000..=super::scalar::MAX_MILLIS;
+/// Below a second an ordinary election would make a name server's copy stale.
+const STALE: RangeInclusive<u64> = 1_000..=DAY;
 /// Below a second an ordinary election would count as a lost quorum.
 const LAST_RESORT: RangeInclusive<u64> = 1_000..=DAY;
+/// The usual share of the TTL that answers live for while there is a fault: 1 s of the usual 5 s.
+const FAULT_SHARE: u32 = 5;
 /// A script may take up to ten minutes; the address waits for it.
 const SCRIPT: RangeInclusive<u64> = 10..=600_000;
 /// Most followers, managers and webhooks of a group; each costs a message for every change.
@@ -70,11 +79,18 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Po
         ("last_resort", QuorumLoss::LastResort),
     ];
     let rebalance = [("prefer", Rebalance::Prefer), ("sticky", Rebalance::Sticky)];
+    let all_down = [
+        ("empty", AllDown::Empty),
+        ("last_known", AllDown::LastKnown),
+    ];
+    let stale = [("serve", Stale::Serve), ("servfail", Stale::Servfail)];
+    let (ttl_s, fault_ttl_s) = read_ttls(root, usual.ttl_s, report);
     let marks = read_marks(root, report);
     let policy = Policy {
         name: GroupName(String::new()),
         zone: String::new(),
-        ttl_s: read_ttl(root, report).unwrap_or(usual.ttl_s),
+        ttl_s,
+        fault_ttl_s,
         min_addresses: root
             .number("min_addresses", 1..=1_000, report)
             .map_or(usual.min_addresses, |one| narrow(one.value)),
@@ -83,6 +99,13 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Po
         scale: marks.scale,
         sample_interval_ms: span(root, "sample_interval", SAMPLE, report)
             .unwrap_or(usual.sample_interval_ms),
+        all_down: root
+            .text("all_down", words, |text| choice(text, &all_down), report)
+            .map_or(usual.all_down, |one| one.value),
+        stale: root
+            .text("stale", words, |text| choice(text, &stale), report)
+            .map_or(usual.stale, |one| one.value),
+        stale_after_ms: span(root, "stale_after", STALE, report).unwrap_or(usual.stale_after_ms),
         orphan_ttl_ms: read_orphan_ttl(root, report).unwrap_or(usual.orphan_ttl_ms),
         placement: root
             .text("placement", words, |text| choice(text, &placement), report)
@@ -141,25 +164,41 @@ pub(crate) fn span(
         .map(|one| one.value)
 }
 
-/// The TTL: whole seconds, since the DNS knows no others.
-fn read_ttl(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<u32> {
+/// The TTL, and the shorter one while there is a fault: a fifth of it unless the file says otherwise.
+fn read_ttls(root: &Section<'_, '_>, usual: u32, report: &mut Report<'_>) -> (u32, u32) {
+    let before = report.count();
+    let ttl_s = read_ttl(root, "ttl", report).unwrap_or(usual);
+    let fault_ttl_s = read_ttl(root, "fault_ttl", report);
+    let both_read = report.count() == before;
+    if let Some(fault) = fault_ttl_s.filter(|fault| both_read && *fault > ttl_s) {
+        report.add(
+            root.span_of("fault_ttl"),
+            format!("`fault_ttl` {fault}s is above `ttl` {ttl_s}s"),
+            format!("write at most {ttl_s}s: answers are to live shorter while something is wrong"),
+        );
+    }
+    (ttl_s, fault_ttl_s.unwrap_or(ttl_s.div_ceil(FAULT_SHARE)))
+}
+
+/// A TTL: whole seconds, since the DNS knows no others.
+fn read_ttl(root: &Section<'_, '_>, key: &str, report: &mut Report<'_>) -> Option<u32> {
     let whole = |text: &str| {
         let time = duration(text)?;
         if time.0 == 0 || time.0 > DAY {
             return Err(complaint(
-                format!("`ttl` is {time}, out of range"),
+                format!("`{key}` is {time}, out of range"),
                 "write 1s to 1d",
             ));
         }
         if !time.0.is_multiple_of(1_000) {
             return Err(complaint(
-                format!("`ttl` is {time}, but the DNS counts whole seconds"),
+                format!("`{key}` is {time}, but the DNS counts whole seconds"),
                 "write 1s or more, without ms",
             ));
         }
         Ok(narrow(time.0 / 1_000))
     };
-    root.text("ttl", "a duration in quotes, such as \"5s\"", whole, report)
+    root.text(key, "a duration in quotes, such as \"5s\"", whole, report)
         .map(|one| one.value)
 }
 

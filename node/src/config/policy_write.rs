@@ -5,8 +5,8 @@
 //! default: `rais group show --toml` says what is in force, not what somebody once typed.
 
 use statemachine::{
-    LoadKind, LoadSpec, Placement, Policy, QuorumLoss, Rebalance, Scripts, TestKind, TestSpec,
-    Transfer, Traps,
+    AllDown, LoadKind, LoadSpec, Placement, Policy, QuorumLoss, Rebalance, Scripts, Stale,
+    TestKind, TestSpec, Transfer, Traps,
 };
 
 use super::host::{quote, quote_all};
@@ -120,6 +120,14 @@ fn root(policy: &Policy) -> Vec<(&'static str, String)> {
         QuorumLoss::Hold => "hold",
         QuorumLoss::LastResort => "last_resort",
     };
+    let all_down = match policy.all_down {
+        AllDown::Empty => "empty",
+        AllDown::LastKnown => "last_known",
+    };
+    let stale = match policy.stale {
+        Stale::Serve => "serve",
+        Stale::Servfail => "servfail",
+    };
     let rebalance = match policy.rebalance {
         Rebalance::Prefer => "prefer",
         Rebalance::Sticky => "sticky",
@@ -128,11 +136,15 @@ fn root(policy: &Policy) -> Vec<(&'static str, String)> {
         ("name", quote(&policy.name.0)),
         ("zone", quote(&policy.zone)),
         ("ttl", time(u64::from(policy.ttl_s) * 1_000)),
+        ("fault_ttl", time(u64::from(policy.fault_ttl_s) * 1_000)),
         ("min_addresses", policy.min_addresses.to_string()),
         ("high_water", policy.high_water.to_string()),
         ("low_water", policy.low_water.to_string()),
         ("scale", policy.scale.to_string()),
         ("sample_interval", time(policy.sample_interval_ms)),
+        ("all_down", quote(all_down)),
+        ("stale", quote(stale)),
+        ("stale_after", time(policy.stale_after_ms)),
         (
             "orphan_ttl",
             policy.orphan_ttl_ms.map_or_else(|| quote("never"), time),

@@ -21,6 +21,7 @@ mod phases;
 mod pulse;
 mod queries;
 mod register;
+mod shelf;
 mod watch;
 pub mod wire;
 mod writes;
@@ -65,6 +66,7 @@ pub use error::DaemonError;
 use journal::Journal;
 use mailbox::{Letter, Mailbox};
 use pulse::{Doer, Ended, Outlets, Proposal, Pulse};
+use shelf::Shelf;
 use watch::Watch;
 
 /// Plans on their way to Raft; the control has one in flight, so more means that Raft is stuck.
@@ -88,6 +90,8 @@ pub struct Daemon {
     pub mailbox: Mailbox,
     /// What DNS answers from.
     pub zones: Arc<ArcSwap<Zones>>,
+    /// Puts it there.
+    pub shelf: Arc<Shelf>,
     /// What happened.
     pub journal: Arc<Journal>,
     /// What guards the addresses of this host.
@@ -305,7 +309,8 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let zones = Arc::new(ArcSwap::from_pointee(Zones::default()));
     let journal = Arc::new(Journal::new());
     let carrier = Arc::new(Carrier::default());
-    let raft = open_raft(&config, &identity, &carrier, &mailbox, &zones, &journal).await?;
+    let shelf = Arc::new(Shelf::new(Arc::clone(&zones)));
+    let raft = open_raft(&config, &identity, &carrier, &mailbox, &shelf, &journal).await?;
     let bound = pulse.bind(&config.control);
     bound.map_err(|(address, source)| DaemonError::Bind { address, source })?;
     write_pid(&config.data_dir)?;
@@ -342,6 +347,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         peers: links.peers,
         mailbox,
         zones,
+        shelf,
         journal,
         gate: hired.gate,
         server: links.server,
@@ -439,17 +445,12 @@ async fn open_raft(
     identity: &ArrayIdentity,
     carrier: &Arc<Carrier>,
     mailbox: &Mailbox,
-    zones: &Arc<ArcSwap<Zones>>,
+    shelf: &Arc<Shelf>,
     journal: &Arc<Journal>,
 ) -> Result<Raft, DaemonError> {
-    let (box_, zones, journal) = (mailbox.clone(), Arc::clone(zones), Arc::clone(journal));
+    let (box_, shelf, journal) = (mailbox.clone(), Arc::clone(shelf), Arc::clone(journal));
     let applied = move |step: Step| {
-        if let Some(changed) = Zones::of_changed(&step.state, &zones.load()) {
-            for refused in changed.refused() {
-                tracing::error!(%refused, "a zone cannot be served");
-            }
-            zones.store(Arc::new(changed));
-        }
+        shelf.applied(&step.state);
         journal.take_in(&step);
         box_.state(step.state);
     };
@@ -606,6 +607,7 @@ fn start_tasks(
         tokio::spawn(members::care(Arc::clone(daemon))),
         tokio::spawn(register::introduce(Arc::clone(daemon))),
         tokio::spawn(anchor::keep(Arc::clone(daemon))),
+        tokio::spawn(shelf::watch(Arc::clone(daemon))),
     ]
 }
 

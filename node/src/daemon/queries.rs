@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use control::{Core, Heartbeat, Instant, View};
 use statemachine::{
-    Command, Entry, GroupCommand, GroupName, Host, HostCommand, HostId, State, apply,
+    Command, Entry, GroupCommand, GroupName, Host, HostCommand, HostId, State, apply, is_at_fault,
 };
 
 use super::Daemon;
@@ -126,6 +126,7 @@ async fn status(daemon: &Arc<Daemon>) -> Response {
         // Raft remembers its last leader for as long as it hears of no other one.
         false => raft.leader.is_some() && live.quorum,
     };
+    live.withheld = daemon.shelf.withheld();
     live.failovers = daemon.journal.failovers();
     let gate = Some(daemon.gate.to_owned());
     live.hosts.entry(daemon.me).or_default().gate = gate;
@@ -171,6 +172,7 @@ fn live(core: &Core, now: Instant) -> (Arc<State>, Live) {
         Live {
             hosts,
             now: core.log_time(now),
+            current_ms: core.current_at().map(|at| now.ms_since(at)),
             quorum: hears_quorum(core, now),
             ..Live::default()
         },
@@ -208,8 +210,11 @@ async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
         group: name.0.clone(),
         zone: group.policy.zone.clone(),
         serial: group.zone.serial,
-        ttl_s: group.policy.ttl_s,
-        published: group.zone.published.iter().copied().collect(),
+        ttl_s: group.zone.ttl_s,
+        at_fault: is_at_fault(&state, group),
+        withheld: daemon.shelf.withheld().contains(name),
+        last_known: group.zone.named != group.zone.published,
+        published: group.zone.named.iter().copied().collect(),
         servers: servers.collect(),
         records: records.unwrap_or_default(),
         members: api::zone_members(&state, &view, group),

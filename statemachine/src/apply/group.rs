@@ -67,7 +67,7 @@ pub(super) fn apply(
             seen,
             published,
             shed,
-        } => publish(state, group, *seen, published, shed, cx),
+        } => publish(state, group, *seen, published, shed),
     }
 }
 
@@ -104,7 +104,7 @@ fn apply_policy(
             ));
         }
         Some(group) => {
-            if group.policy.ttl_s != policy.ttl_s || group.policy.zone != policy.zone {
+            if group.policy.zone != policy.zone {
                 group.zone.bump();
             }
             group.policy = policy.clone();
@@ -122,7 +122,7 @@ fn apply_policy(
                 generation: index,
                 deleting: false,
                 members: Default::default(),
-                zone: Zone::new(first_serial),
+                zone: Zone::new(first_serial, policy.ttl_s),
             };
             state.groups.insert(policy.name.clone(), group);
         }
@@ -197,7 +197,6 @@ fn publish(
     seen: u32,
     published: &[IpAddr],
     shed: &[HostId],
-    cx: &mut Context<'_>,
 ) -> Result<(), Rejected> {
     let allowed = truly_served(state, name);
     let wanted: BTreeSet<IpAddr> = published.iter().copied().collect();
@@ -216,14 +215,7 @@ fn publish(
     for (host, member) in &mut group.members {
         member.shed = shed.contains(host);
     }
-    if group.zone.published != wanted {
-        group.zone.published = wanted;
-        group.zone.bump();
-        let what = Happening::ZoneChanged {
-            serial: group.zone.serial,
-            published: group.zone.published.clone(),
-        };
-        cx.tell(Effect::new(what).group(name));
-    }
+    // `settle` moves the serial if the zone says something else now.
+    group.zone.published = wanted;
     Ok(())
 }
