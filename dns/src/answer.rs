@@ -84,8 +84,7 @@ impl<'z> Rotated<'z> {
 
 /// Answers one question from the zones.
 pub fn answer<'z>(zones: &'z Zones, query: &Query<'_>) -> Answer<'z> {
-    let transfer = matches!(query.rtype, RecordType::AXFR | RecordType::IXFR);
-    if query.class != DNSClass::IN || transfer {
+    if query.class != DNSClass::IN {
         return refused();
     }
     let Some(zone) = zones.find(query.name) else {
@@ -93,6 +92,9 @@ pub fn answer<'z>(zones: &'z Zones, query: &Query<'_>) -> Answer<'z> {
     };
     if zone.is_withheld() {
         return Answer::only(ResponseCode::ServFail);
+    }
+    if matches!(query.rtype, RecordType::AXFR | RecordType::IXFR) {
+        return refused();
     }
     let Some(node) = zone.node(query.name.wire()) else {
         return negative(zone, ResponseCode::NXDomain);

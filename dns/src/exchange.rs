@@ -16,6 +16,7 @@ use crate::tsig::{self, Checked, Malformed, Signer};
 use crate::wire::{
     EDNS_UDP_LIMIT, Handled, Incoming, PLAIN_UDP_LIMIT, Transport, bare, question_end, respond,
 };
+use crate::zone::Zone;
 use crate::zones::Zones;
 
 /// What a message leads to.
@@ -117,6 +118,10 @@ fn transfer(
     asked: &Asked,
     signer: &mut Option<Signer>,
 ) -> Option<Stream> {
+    // Secondaries keep what they have, and ask another primary.
+    if zones.find(&asked.apex).is_some_and(Zone::is_withheld) {
+        return None;
+    }
     let part = match (incoming.transport, asked.part) {
         (Transport::Tcp, part) => part,
         (Transport::Udp, Part::Since(_)) => Part::Soa,

@@ -268,6 +268,7 @@ mod tests {
             name: "web.example.".into(),
             ttl_s: 5,
             serial,
+            withheld: false,
             published: hosts
                 .iter()
                 .map(|n| (format!("h{n}"), [10, 0, 0, *n].into()))

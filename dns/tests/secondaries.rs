@@ -114,6 +114,7 @@ fn input(serial: u32) -> ZoneInput {
         name: "web.example.".into(),
         ttl_s: 5,
         serial,
+        withheld: false,
         published: published(serial),
         nameservers: vec![("h1".into(), vec!["127.0.0.1".parse().unwrap()])],
     }

@@ -319,6 +319,20 @@ pub fn zone(zone: &ZoneReport, style: Style) -> String {
         "no records",
         style,
     );
+    let members = zone_members(zone, style);
+    let served = if servers.is_empty() {
+        "nobody".to_owned()
+    } else {
+        servers.join(" ")
+    };
+    let notes = zone_notes(zone, style);
+    format!(
+        "{head}  serial {}  served by {served}\n{records}\n{members}{notes}",
+        zone.serial
+    )
+}
+
+fn zone_members(zone: &ZoneReport, style: Style) -> String {
     let members = zone.members.iter().map(|one| {
         let word = if one.published {
             toned(Tone::Good, "in")
@@ -335,19 +349,18 @@ pub fn zone(zone: &ZoneReport, style: Style) -> String {
             cell(&one.reason),
         ]
     });
-    let members = table(
+    table(
         &[
             "MEMBER", "ADDRESS", "ZONE", "RULE", "LOAD", "WEIGHTED", "WHY",
         ],
         &members.collect::<Vec<_>>(),
         "no members",
         style,
-    );
-    let served = if servers.is_empty() {
-        "nobody".to_owned()
-    } else {
-        servers.join(" ")
-    };
+    )
+}
+
+/// The numbers that decide by load, and what is out of the ordinary.
+fn zone_notes(zone: &ZoneReport, style: Style) -> String {
     let marks = &zone.marks;
     let marks = format!(
         "load of {}: out above {}, back down to {}; the {} least used stay; looked at each {}",
@@ -357,11 +370,7 @@ pub fn zone(zone: &ZoneReport, style: Style) -> String {
         marks.min_addresses,
         span(marks.sample_interval_ms)
     );
-    let mut told = format!(
-        "{head}  serial {}  served by {served}\n{records}\n{members}{}\n",
-        zone.serial,
-        style.paint(Tone::Dim, &marks)
-    );
+    let mut told = format!("{}\n", style.paint(Tone::Dim, &marks));
     if zone.withheld {
         let words =
             "the host that answered this gives SERVFAIL for the zone: out of touch with the quorum";

@@ -35,9 +35,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use control::{Core, Event, RaftStatus, Vow};
-use dns::{DnsServer, Zones};
+use dns::DnsServer;
 use host::driver::{AddressDriver, Gate};
 use host::loopback::Loopback;
 use host::refusing::Refusing;
@@ -89,8 +88,6 @@ pub struct Daemon {
     /// The control thread's mailbox.
     pub mailbox: Mailbox,
     /// What DNS answers from.
-    pub zones: Arc<ArcSwap<Zones>>,
-    /// Puts it there.
     pub shelf: Arc<Shelf>,
     /// What happened.
     pub journal: Arc<Journal>,
@@ -306,10 +303,9 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     }
     let (mut pulse, waker) = Pulse::new().map_err(DaemonError::Thread)?;
     let (mailbox, inbox) = mailbox::mailbox(waker);
-    let zones = Arc::new(ArcSwap::from_pointee(Zones::default()));
     let journal = Arc::new(Journal::new());
     let carrier = Arc::new(Carrier::default());
-    let shelf = Arc::new(Shelf::new(Arc::clone(&zones)));
+    let shelf = Arc::new(Shelf::default());
     let raft = open_raft(&config, &identity, &carrier, &mailbox, &shelf, &journal).await?;
     let bound = pulse.bind(&config.control);
     bound.map_err(|(address, source)| DaemonError::Bind { address, source })?;
@@ -337,7 +333,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let beating = beating.map_err(DaemonError::Thread)?;
     let secret = crate::random::bytes().map_err(DaemonError::Random)?;
     let settings = dns::Settings::new(secret, crate::clock::wall_us);
-    let dns = Arc::new(DnsServer::bind(&config.dns, Arc::clone(&zones), settings)?);
+    let dns = Arc::new(DnsServer::bind(&config.dns, shelf.zones(), settings)?);
     write_control_addresses(&config.data_dir, &config.control)?;
     let daemon = Arc::new(Daemon {
         me,
@@ -346,7 +342,6 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         raft,
         peers: links.peers,
         mailbox,
-        zones,
         shelf,
         journal,
         gate: hired.gate,

@@ -194,7 +194,7 @@ async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
     let look = |core: &Core, _: Instant| (Arc::clone(core.state()), core.view().clone());
     let (state, view) = daemon.mailbox.ask(look).await?;
     let group = state.groups.get(name)?;
-    let zones = daemon.zones.load_full();
+    let zones = daemon.shelf.zones().load_full();
     let records = zones
         .all()
         .into_iter()

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Shelf {
     zones: Arc<ArcSwap<Zones>>,
     /// Only writers lock it: the thread that applies entries, and the watch below.
@@ -48,12 +48,9 @@ impl Known {
 }
 
 impl Shelf {
-    /// An empty shelf; who answers reads `zones`.
-    pub fn new(zones: Arc<ArcSwap<Zones>>) -> Self {
-        Self {
-            zones,
-            known: Mutex::default(),
-        }
+    /// What is answered from, now and after each change.
+    pub fn zones(&self) -> Arc<ArcSwap<Zones>> {
+        Arc::clone(&self.zones)
     }
 
     /// Takes in the state after an applied entry.
@@ -149,8 +146,8 @@ mod tests {
     /// change of the policy counts at once. Method: time and states in all orders.
     #[test]
     fn a_zone_is_withheld_by_policy_once_its_bound_has_passed() {
-        let zones = Arc::new(ArcSwap::from_pointee(Zones::default()));
-        let shelf = Shelf::new(Arc::clone(&zones));
+        let shelf = Shelf::default();
+        let zones = shelf.zones();
         shelf.out_of_touch(Duration::from_secs(9));
         shelf.applied(&state(Stale::Servfail));
         assert_eq!(held(&zones), [false, true], "db, web");
