@@ -333,12 +333,17 @@ impl Agent {
             .groups
             .iter()
             .filter(|(_, group)| group.members.contains_key(&me));
-        let groups = mine.map(|(name, _)| {
+        let groups = mine.map(|(name, group)| {
+            // Before the first look a member is as the log has it: a restart must not make it well.
+            let unknown = LocalGroup {
+                healthy: group.members.get(&me).is_none_or(|member| member.healthy),
+                ..LocalGroup::default()
+            };
             let LocalGroup {
                 healthy,
                 load,
                 capacity,
-            } = self.groups.get(name).copied().unwrap_or_default();
+            } = self.groups.get(name).copied().unwrap_or(unknown);
             GroupReport {
                 group: name.clone(),
                 healthy,

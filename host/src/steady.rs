@@ -71,6 +71,22 @@ pub fn outlive_signals() {
     }
 }
 
+/// SIGTERM, SIGINT and SIGHUP wait for ever, and what this process starts gets them as usual: unlike
+/// one that is ignored, a signal that is held back is not so in a program started by `std`.
+#[expect(unsafe_code, reason = "rustix leaves signals to libc")]
+pub fn hold_signals() {
+    // SAFETY: a set of signals is plain bytes, for which zeroes are a value; the calls fill it in, read
+    // it and keep no pointer.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+    }
+}
+
 /// Gives up every capability but these, for this thread, those that it starts, and their programs.
 ///
 /// # Errors
@@ -98,6 +114,10 @@ pub mod capability {
     pub const WARDEN: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_RAW);
     /// For the node: ports below 1024, which DNS has.
     pub const NODE: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
+    /// For the runner: to be another user, and to end what that one started.
+    pub const RUNNER: CapabilitySet = CapabilitySet::SETUID
+        .union(CapabilitySet::SETGID)
+        .union(CapabilitySet::KILL);
     /// For a node that may not raise its limits: its control thread goes first by this, and gives it up.
     pub const TURN: CapabilitySet = CapabilitySet::SYS_NICE;
     /// For a node whose data belongs to another user.

@@ -19,6 +19,7 @@ mod group;
 mod intruder;
 mod json;
 mod life;
+mod monitor;
 mod operator;
 mod orphan;
 mod refuse;

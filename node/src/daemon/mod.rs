@@ -41,6 +41,7 @@ use host::driver::{AddressDriver, Gate};
 use host::loopback::Loopback;
 use host::refusing::Refusing;
 use host::steady::{self, capability};
+use monitor::watch::Monitor;
 use statemachine::{Boot, Command, Entry, HostId, LogTime, State, Timing as StateTiming};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -99,6 +100,8 @@ pub struct Daemon {
     pub sessions: Arc<Sessions>,
     /// This host knows again what it knew before its start.
     pub recovered: AtomicBool,
+    /// Tests and measures the services of this host.
+    pub monitor: Monitor,
 }
 
 impl Daemon {
@@ -295,18 +298,15 @@ struct Running {
 
 async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let warden = part_with_privilege(&config)?;
-    let identity = ArrayIdentity::load(&config.data_dir)?;
-    if identity.name() != config.name {
-        let identity = identity.name().to_owned();
-        let config = config.name;
-        return Err(DaemonError::Name { config, identity });
-    }
+    let identity = load_identity(&config)?;
     let (mut pulse, waker) = Pulse::new().map_err(DaemonError::Thread)?;
     let (mailbox, inbox) = mailbox::mailbox(waker);
     let journal = Arc::new(Journal::new());
     let carrier = Arc::new(Carrier::default());
     let shelf = Arc::new(Shelf::default());
-    let raft = open_raft(&config, &identity, &carrier, &mailbox, &shelf, &journal).await?;
+    let monitor = watch_services(identity.host(), &mailbox)?;
+    let told = (&mailbox, &monitor, &shelf, &journal);
+    let raft = open_raft(&config, &identity, &carrier, told).await?;
     let bound = pulse.bind(&config.control);
     bound.map_err(|(address, source)| DaemonError::Bind { address, source })?;
     write_pid(&config.data_dir)?;
@@ -329,11 +329,10 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         doer: hired.doer,
         sessions,
     };
-    let beating = pulse.start(core, inbox, outlets);
-    let beating = beating.map_err(DaemonError::Thread)?;
-    let secret = crate::random::bytes().map_err(DaemonError::Random)?;
-    let settings = dns::Settings::new(secret, crate::clock::wall_us);
-    let dns = Arc::new(DnsServer::bind(&config.dns, shelf.zones(), settings)?);
+    let beating = pulse
+        .start(core, inbox, outlets)
+        .map_err(DaemonError::Thread)?;
+    let dns = bind_dns(&config, &shelf)?;
     write_control_addresses(&config.data_dir, &config.control)?;
     let daemon = Arc::new(Daemon {
         me,
@@ -348,6 +347,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         server: links.server,
         sessions: links.sessions,
         recovered: AtomicBool::new(false),
+        monitor,
     });
     links.desk.open(Arc::clone(&daemon));
     let front = Front {
@@ -362,6 +362,22 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         beating,
         hands: hired.hands,
     })
+}
+
+fn load_identity(config: &HostConfig) -> Result<ArrayIdentity, DaemonError> {
+    let identity = ArrayIdentity::load(&config.data_dir)?;
+    if identity.name() != config.name {
+        let (config, identity) = (config.name.clone(), identity.name().to_owned());
+        return Err(DaemonError::Name { config, identity });
+    }
+    Ok(identity)
+}
+
+fn bind_dns(config: &HostConfig, shelf: &Shelf) -> Result<Arc<DnsServer>, DaemonError> {
+    let secret = crate::random::bytes().map_err(DaemonError::Random)?;
+    let settings = dns::Settings::new(secret, crate::clock::wall_us);
+    let bound = DnsServer::bind(&config.dns, shelf.zones(), settings)?;
+    Ok(Arc::new(bound))
 }
 
 /// What reaches other hosts and what they reach.
@@ -435,18 +451,30 @@ async fn join<T: Send + 'static>(
     ended
 }
 
+/// The monitor, which tells the control thread how the services of this host are.
+fn watch_services(me: HostId, mailbox: &Mailbox) -> Result<Monitor, DaemonError> {
+    let mailbox = mailbox.clone();
+    let tell = move |group, measured| {
+        mailbox.post(Letter::Event(Event::Measured { group, measured }));
+    };
+    // Its thread ends with the last copy of the handle, or with the process.
+    let (monitor, _thread) =
+        Monitor::start(me, clock::now, Box::new(tell)).map_err(DaemonError::Thread)?;
+    Ok(monitor)
+}
+
 async fn open_raft(
     config: &HostConfig,
     identity: &ArrayIdentity,
     carrier: &Arc<Carrier>,
-    mailbox: &Mailbox,
-    shelf: &Arc<Shelf>,
-    journal: &Arc<Journal>,
+    (mailbox, monitor, shelf, journal): (&Mailbox, &Monitor, &Arc<Shelf>, &Arc<Journal>),
 ) -> Result<Raft, DaemonError> {
     let (box_, shelf, journal) = (mailbox.clone(), Arc::clone(shelf), Arc::clone(journal));
+    let following = monitor.clone();
     let applied = move |step: Step| {
         shelf.applied(&step.state);
         journal.take_in(&step);
+        following.follow(Arc::clone(&step.state));
         box_.state(step.state);
     };
     let options = RaftOptions {
@@ -458,7 +486,9 @@ async fn open_raft(
         log_watch: Arc::new(Watch::new(mailbox.clone())),
         applied: Arc::new(applied),
     };
-    Ok(Raft::open(options).await?)
+    let raft = Raft::open(options).await?;
+    monitor.follow(raft.state());
+    Ok(raft)
 }
 
 /// Raft's timing is fixed when it starts, before the log is read; a changed one is taken with the

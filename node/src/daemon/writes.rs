@@ -46,8 +46,6 @@ pub fn changes(state: &State, policy: &Policy) -> Vec<String> {
     let current = current.filter(|group| !group.deleting);
     let mut changes = policy_diff(current.map(|group| &group.policy), policy);
     let idle = [
-        (!policy.tests.is_empty(), "tests"),
-        (!policy.loads.is_empty(), "loads"),
         (policy.scripts.is_some(), "scripts"),
         (policy.transfer.is_some(), "transfer"),
         (policy.traps.is_some(), "traps"),

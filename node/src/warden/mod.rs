@@ -12,7 +12,7 @@
 
 pub mod child;
 pub mod keep;
-pub mod line;
+pub use host::line;
 pub mod predecessor;
 pub mod wire;
 pub mod word;

@@ -10,8 +10,8 @@ use control::{HostAction, HostEvent, Vow};
 use serde::{Deserialize, Serialize};
 use statemachine::{Boot, GroupName, HostId};
 
-/// Longest packet, in bytes; below the least send buffer of a socket.
-pub const MAX_PACKET: usize = 64 * 1024;
+pub use host::line::MAX_PACKET;
+
 /// Addresses in one [`Order::Manage`]: at most 90 bytes each.
 pub const MANAGED_AT_ONCE: usize = 512;
 /// Where a last word goes: every control address of the largest array.

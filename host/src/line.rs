@@ -1,4 +1,4 @@
-//! The socket between node and warden: whole packets, never waited for, closed by the death of either end.
+//! The socket between the node and a helper process: whole packets, never waited for, closed by the death of either end.
 //!
 //! What does not fit the socket's buffer waits here. A peer that leaves more than [`BACKLOG`] packets
 //! unread is as good as dead, and treated so: an order that got lost would be worse.
@@ -12,8 +12,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
 
-use super::wire::MAX_PACKET;
-
+/// Longest packet, in bytes; below the least send buffer of a socket.
+pub const MAX_PACKET: usize = 64 * 1024;
 /// Packets that may wait.
 const BACKLOG: usize = 4_096;
 
@@ -120,6 +120,7 @@ impl AsRawFd for Line {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// Goal: packets arrive whole and in order, more than the socket holds too; an end is told.

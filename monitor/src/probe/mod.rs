@@ -1,0 +1,102 @@
+//! Does the looking: one function for each kind of test and load.
+//!
+//! All of it waits on sockets in one thread; what reads procfs or netlink takes microseconds. The
+//! judge keeps the time-outs, and a probe is dropped at its own: nothing outlives the run.
+//!
+//! Limits: `exec` needs the runner, a process with the right to change users; without one it fails,
+//! and says so.
+
+mod dns;
+mod gauge;
+mod http;
+mod interface;
+mod process;
+mod tcp;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use statemachine::{LoadKind, TestKind};
+
+use crate::judge::{Look, Outcome, Reading, Run};
+pub use process::Life;
+
+/// What probes keep between runs.
+#[derive(Debug, Default)]
+pub struct Prober {
+    gauges: RefCell<gauge::Gauges>,
+}
+
+/// What a run found, and the process to watch, if it found one alive.
+#[derive(Debug)]
+pub struct Found {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Becomes readable when that process ends.
+    pub life: Option<Life>,
+}
+
+impl From<Outcome> for Found {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            life: None,
+        }
+    }
+}
+
+impl Prober {
+    /// Does one run, within its time.
+    pub async fn perform(self: Rc<Self>, run: Run) -> Found {
+        let limit = Duration::from_millis(run.timeout_ms);
+        let timed = tokio::time::timeout(limit, self.look(&run));
+        match timed.await {
+            Ok(found) => found,
+            Err(_) => Err(format!("no answer within {} ms", run.timeout_ms)).into(),
+        }
+    }
+
+    async fn look(&self, run: &Run) -> Found {
+        match &run.task.look {
+            Look::Test(TestKind::Process { pid_file }) => process::test(pid_file),
+            Look::Test(kind) => test(kind).await.map(|()| Reading::Passed).into(),
+            Look::Load(LoadKind::Http {
+                url,
+                field,
+                capacity,
+            }) => http::load(url, field, *capacity).await.into(),
+            Look::Load(kind) => {
+                let mut gauges = self.gauges.borrow_mut();
+                gauges.read(run.object, kind, &run.task.of).into()
+            }
+        }
+    }
+
+    /// Forgets what it keeps for objects that are gone.
+    pub fn keep(&self, is_known: impl Fn(crate::judge::ObjectId) -> bool) {
+        self.gauges.borrow_mut().keep(is_known);
+    }
+}
+
+async fn test(kind: &TestKind) -> Result<(), String> {
+    match kind {
+        TestKind::Tcp { target } => tcp::test(target).await,
+        TestKind::Http {
+            url,
+            expect_status,
+            expect_body,
+        } => http::test(url, *expect_status, expect_body.as_deref()).await,
+        TestKind::Dns { server, query } => dns::test(server, query).await,
+        TestKind::Interface { name, gateway } => interface::test(name, *gateway).await,
+        TestKind::Exec { .. } => Err("programs are not run by this release yet".to_owned()),
+        TestKind::Process { .. } => Err("a process is looked at elsewhere".to_owned()),
+    }
+}
+
+/// `10.0.0.1:80` or `[fd00::1]:80`.
+fn socket(target: &str) -> Result<SocketAddr, String> {
+    let parsed = target.parse();
+    parsed.map_err(|_| format!("`{target}` is not an address with a port"))
+}

@@ -1,0 +1,91 @@
+//! A process that must live: found by its pid file, watched by a pidfd, so its death is seen at once.
+//!
+//! Limits: a pid file that is out of date may name another process; the first look then passes. A
+//! process that only forks itself anew is found again at the next interval.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+
+use super::Found;
+use super::tcp::short;
+use crate::judge::Reading;
+
+/// A pid file is a number and a line end; more is not read.
+const MAX_FILE: u64 = 64;
+
+/// A process that lives, or lived when it was found.
+#[derive(Debug)]
+pub struct Life {
+    /// Its number.
+    pub pid: i32,
+    end: OwnedFd,
+}
+
+impl Life {
+    /// Waits for its end, and says that it came.
+    pub async fn ended(self) -> String {
+        let pid = self.pid;
+        #[expect(
+            deprecated,
+            reason = "the new name is unsafe; an OwnedFd stays open while it is owned"
+        )]
+        let watched = AsyncFd::with_interest(self.end, tokio::io::Interest::READABLE);
+        match watched {
+            Ok(end) => {
+                // Readable for good once it has ended: an error means as much.
+                let _ended = end.readable().await;
+                format!("process {pid} has ended")
+            }
+            Err(error) => format!("process {pid} cannot be watched: {}", short(&error)),
+        }
+    }
+}
+
+/// Whether the process of `pid_file` lives.
+pub(super) fn test(pid_file: &str) -> Found {
+    match find(pid_file) {
+        Ok(life) => Found {
+            outcome: Ok(Reading::Passed),
+            life: Some(life),
+        },
+        Err(why) => Err(why).into(),
+    }
+}
+
+fn find(pid_file: &str) -> Result<Life, String> {
+    let text = read(pid_file).map_err(|error| format!("{pid_file}: {}", short(&error)))?;
+    let number = text
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse::<i32>().ok());
+    let pid = number.filter(|number| *number > 0).and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| format!("{pid_file} holds no process id"))?;
+    let raw = pid.as_raw_nonzero().get();
+    let end = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(end) => end,
+        Err(Errno::SRCH) => return Err(format!("process {raw} of {pid_file} is not there")),
+        Err(error) => return Err(format!("process {raw}: {}", short(&error.into()))),
+    };
+    // A process that has ended and was not collected yet is there, and dead.
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    match poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&now)) {
+        Ok(0) => Ok(Life { pid: raw, end }),
+        _ => Err(format!("process {raw} of {pid_file} has ended")),
+    }
+}
+
+fn read(path: &str) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(MAX_FILE)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
