@@ -30,12 +30,6 @@ pub struct Network {
 }
 
 impl Network {
-    /// One address alone.
-    pub fn host(ip: IpAddr) -> Network {
-        let prefix_len = if ip.is_ipv4() { 32 } else { 128 };
-        Network { ip, prefix_len }
-    }
-
     /// Whether `ip` belongs to it. An IPv4 address that came in IPv6's clothes is IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let bits = |bytes: &[u8]| {

@@ -41,11 +41,18 @@ impl Secondaries {
                 Some(Secondaries {
                     zone: policy.zone.clone(),
                     notify: transfer.notify.clone(),
-                    allow: transfer.allow.iter().copied().map(Network::host).collect(),
+                    allow: transfer.allow.iter().map(network).collect(),
                     key: transfer.tsig.clone(),
                 })
             })
             .collect()
+    }
+}
+
+fn network(known: &statemachine::Network) -> Network {
+    Network {
+        ip: known.ip,
+        prefix_len: known.prefix_len,
     }
 }
 

@@ -43,8 +43,8 @@ pub use ids::{ArrayId, Boot, Epoch, GroupName, HostId, HostName, Incarnation, Lo
 pub use mutation::mutate;
 pub use mutation::{Mutation, mutated};
 pub use policy::{
-    AllDown, LoadKind, LoadSpec, Placement, Policy, QuorumLoss, Rebalance, Scripts, SnmpTarget,
-    Stale, TestKind, TestSpec, Transfer, Traps,
+    AllDown, LoadKind, LoadSpec, Network, Placement, Policy, QuorumLoss, Rebalance, Scripts,
+    SnmpTarget, Stale, TestKind, TestSpec, Transfer, Traps,
 };
 pub use rejected::Rejected;
 pub use state::{Membership, Session, State, Token};

@@ -191,13 +191,32 @@ pub struct Scripts {
     pub timeout_ms: u64,
 }
 
+/// An address, or all addresses of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its first address.
+    pub ip: IpAddr,
+    /// How many leading bits name it: 32 or 128 for one address alone.
+    pub prefix_len: u8,
+}
+
+impl core::fmt::Display for Network {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { ip, prefix_len } = self;
+        match (ip, prefix_len) {
+            (IpAddr::V4(_), 32) | (IpAddr::V6(_), 128) => write!(f, "{ip}"),
+            _ => write!(f, "{ip}/{prefix_len}"),
+        }
+    }
+}
+
 /// Name servers that follow the zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     /// Servers told of each change.
     pub notify: Vec<SocketAddr>,
-    /// Addresses that may transfer the zone.
-    pub allow: Vec<IpAddr>,
+    /// Whence the zone may be transferred.
+    pub allow: Vec<Network>,
     /// Name of the TSIG key to use.
     pub tsig: Option<String>,
 }

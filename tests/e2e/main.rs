@@ -15,6 +15,7 @@ mod admin;
 mod array;
 mod ask;
 mod crash;
+mod follow;
 mod group;
 mod intruder;
 mod json;

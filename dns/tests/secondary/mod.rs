@@ -275,7 +275,10 @@ impl Secondary {
 
     /// The IPv4 addresses of a name as it answers them, sorted.
     pub fn addresses_of(&self, name: &str) -> Vec<String> {
-        let answer = udp(self.address, &ask(name, 1).bytes()).expect("no answer");
+        // A datagram may be lost on a machine that is busy; who asks looks again.
+        let Some(answer) = udp(self.address, &ask(name, 1).bytes()) else {
+            return Vec::new();
+        };
         let mut found: Vec<String> = answer
             .answers
             .iter()

@@ -8,6 +8,7 @@
 //! carries the version of the protocol and refuses what it can't read.
 
 mod event;
+mod follow;
 mod problem;
 mod project;
 mod report;
@@ -21,6 +22,7 @@ mod zone;
 mod tests;
 
 pub use event::{EventRecord, MAX_EVENTS, Phases, reason_words};
+pub use follow::{FollowedReport, SecondaryReport};
 pub use problem::{Problem, ProblemKind};
 pub use project::{Live, LiveHost, project};
 pub use report::{

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use statemachine::Timing;
 
+use super::follow::FollowedReport;
 use super::status::AddressWord;
 use super::zone::ZoneRule;
 
@@ -94,6 +95,8 @@ pub struct ZoneReport {
     pub members: Vec<ZoneMember>,
     /// The numbers that decide by load.
     pub marks: ZoneMarks,
+    /// How existing name servers follow it; null: the policy has no `[transfer]`.
+    pub followed: Option<FollowedReport>,
 }
 
 /// What a group's policy says of load; the rules are those of docs/protocol/dns.md.

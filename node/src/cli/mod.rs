@@ -8,6 +8,7 @@
 
 mod args;
 mod error;
+mod follow;
 mod hooks;
 mod render;
 mod run;

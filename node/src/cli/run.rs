@@ -228,7 +228,10 @@ fn answer(response: Response, look: Look, console: &mut Console<'_>) -> Result<(
     let style = console.style;
     match response {
         Response::Zone(zone) if look.json => console.print_json(&zone),
-        Response::Zone(zone) => console.print(&render::zone(&zone, style)),
+        Response::Zone(zone) => {
+            let followed = super::follow::followed(zone.followed.as_ref(), style);
+            console.print(&(render::zone(&zone, style) + &followed))
+        }
         Response::Why(why) if look.json => console.print_json(&why),
         Response::Why(why) => console.print(&render::why(&why, style)),
         Response::Plan(plan) if look.json => console.print_json(&plan),

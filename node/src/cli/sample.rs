@@ -185,6 +185,7 @@ pub(crate) fn zone() -> ZoneReport {
             min_addresses: 1,
             sample_interval_ms: 1000,
         },
+        followed: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::dns_key::DnsKey;
 use super::prefix::Prefix;
 
 /// Where the admin API listens unless the file says otherwise.
@@ -31,6 +32,8 @@ pub struct HostConfig {
     pub admin_open_on_loopback: bool,
     /// Where the DNS server listens, UDP and TCP; empty: this host serves no DNS.
     pub dns: Vec<SocketAddr>,
+    /// Keys shared with name servers that follow our zones.
+    pub dns_keys: Vec<DnsKey>,
     /// Votes and serves DNS but never holds a service address.
     pub observer: bool,
     /// The groups this host is in; each group at most once.
@@ -134,6 +137,7 @@ impl HostConfig {
             admin: DEFAULT_ADMIN,
             admin_open_on_loopback: false,
             dns: Vec::new(),
+            dns_keys: Vec::new(),
             observer: false,
             members: Vec::new(),
             driver: Driver::Netlink,
@@ -171,6 +175,12 @@ impl HostConfig {
             let _ = writeln!(out, "open_on_loopback = true");
         }
         let _ = writeln!(out, "\n[dns]\nlisten = {}", quote_all(&self.dns));
+        for key in &self.dns_keys {
+            let _ = writeln!(out, "\n[[dns.key]]\nname = {}", quote(&key.name));
+            let _ = writeln!(out, "algorithm = \"{}\"", key.algorithm.as_str());
+            let file = key.secret_file.to_string_lossy();
+            let _ = writeln!(out, "secret_file = {}", quote(&file));
+        }
         if let Driver::Loopback { http_port } = self.driver {
             let _ = writeln!(out, "\n[loopback]\nhttp_port = {http_port}");
         }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use statemachine::{MAX_GROUPS, MAX_PREFERRED};
 
 use super::diagnostic::Report;
+use super::dns_key::{self, DnsKey};
 use super::host::{
     DEFAULT_ADMIN, DEFAULT_LOOPBACK_HTTP_PORT, Driver, HostConfig, LogConfig, LogFormat, LogLevel,
     MemberConfig,
@@ -30,6 +31,7 @@ pub(crate) const ROOT: [&str; 11] = [
     "name", "data_dir", "control", "admin", "dns", "observer", "member", "driver", "gate",
     "loopback", "log",
 ];
+const DNS: [&str; 3] = ["listen", "key", "observer"];
 const ADMIN: [&str; 2] = ["listen", "open_on_loopback"];
 const MEMBER: [&str; 3] = ["group", "preferred", "interface"];
 /// Most control addresses of a host; each is tried and heartbeats go to all.
@@ -44,7 +46,7 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Ho
     let (driver, loopback) = read_driver(root, report);
     let mut used = Ports::default();
     let control = read_control(root, loopback, &mut used, report);
-    let (dns, observer) = read_dns(root, loopback, &mut used, report);
+    let (dns, dns_keys, observer) = read_dns(root, loopback, &mut used, report);
     let (admin, admin_open_on_loopback) = read_admin(root, &mut used, report);
     let log = read_log(root, report);
     let members = read_members(root, loopback, observer, report);
@@ -61,6 +63,7 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Ho
         admin: admin.map_or(DEFAULT_ADMIN, |one| one.value),
         admin_open_on_loopback,
         dns: dns.into_iter().map(|one| one.value).collect(),
+        dns_keys,
         observer,
         members: members.into_iter().filter_map(Member::finish).collect(),
         driver,
@@ -194,11 +197,12 @@ fn read_dns(
     loopback: bool,
     used: &mut Ports,
     report: &mut Report<'_>,
-) -> (Vec<Placed<SocketAddr>>, bool) {
+) -> (Vec<Placed<SocketAddr>>, Vec<DnsKey>, bool) {
     let at_top = root.flag("observer", report);
-    let Some(section) = root.table("dns", "[dns]", &["listen", "observer"], &ROOT, report) else {
-        return (Vec::new(), at_top.unwrap_or(false));
+    let Some(section) = root.table("dns", "[dns]", &DNS, &ROOT, report) else {
+        return (Vec::new(), Vec::new(), at_top.unwrap_or(false));
     };
+    let keys = dns_key::read(&section, report);
     let below = section.flag("observer", report);
     if at_top.is_some() && section.has("observer") {
         report.add(
@@ -215,7 +219,7 @@ fn read_dns(
     );
     limit(&section, "listen", listen.len(), MAX_DNS, report);
     used.take("[dns]", &listen, report);
-    (listen, at_top.or(below).unwrap_or(false))
+    (listen, keys, at_top.or(below).unwrap_or(false))
 }
 
 fn read_admin(

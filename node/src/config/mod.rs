@@ -8,6 +8,7 @@
 //! exist, is the zone taken) is checked by the daemon.
 
 mod diagnostic;
+mod dns_key;
 mod host;
 mod host_read;
 mod objects;
@@ -30,6 +31,7 @@ use statemachine::{Policy, Timing};
 use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
+pub use dns_key::DnsKey;
 pub use host::{
     DEFAULT_ADMIN, DEFAULT_LOOPBACK_HTTP_PORT, Driver, HostConfig, LogConfig, LogFormat, LogLevel,
     MemberConfig,
@@ -100,12 +102,20 @@ pub fn check(file: &str, text: &str) -> Result<ConfigFile, Diagnostics> {
     }
 }
 
-/// [`parse_host`] of a file on disk.
+/// [`parse_host`] of a file on disk, and of the files with secrets that it names.
 ///
 /// # Errors
 /// Every mistake in it, or why it can't be read.
 pub fn load_host(path: &Path) -> Result<HostConfig, Diagnostics> {
-    parse_host(&path.display().to_string(), &read_file(path)?)
+    host_with_secrets(&path.display().to_string(), &read_file(path)?)
+}
+
+fn host_with_secrets(file: &str, text: &str) -> Result<HostConfig, Diagnostics> {
+    parse(file, text, &host_read::ROOT, |root, report| {
+        let config = host_read::read(root, report);
+        dns_key::check_files(root, report);
+        config
+    })
 }
 
 /// [`parse_policy`] of a file on disk.
@@ -124,12 +134,19 @@ pub fn load_timing(path: &Path) -> Result<Timing, Diagnostics> {
     parse_timing(&path.display().to_string(), &read_file(path)?)
 }
 
-/// [`check`] of a file on disk.
+/// [`check`] of a file on disk, and of the files with secrets that it names.
 ///
 /// # Errors
 /// Every mistake in it, or why it can't be read.
 pub fn check_file(path: &Path) -> Result<ConfigFile, Diagnostics> {
-    check(&path.display().to_string(), &read_file(path)?)
+    let (file, text) = (path.display().to_string(), read_file(path)?);
+    match check(&file, &text)? {
+        ConfigFile::Host(_) => {
+            let host = host_with_secrets(&file, &text)?;
+            Ok(ConfigFile::Host(Box::new(host)))
+        }
+        other => Ok(other),
+    }
 }
 
 /// The file's text, if it is at most [`MAX_FILE`] bytes of UTF-8.

@@ -5,11 +5,12 @@
 //!
 //! Bounds that are not in the contract are here as constants with their reason.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use statemachine::{
-    AllDown, GroupName, Placement, Policy, QuorumLoss, Rebalance, Scripts, SnmpTarget, Stale,
-    Transfer, Traps,
+    AllDown, GroupName, Network, Placement, Policy, QuorumLoss, Rebalance, Scripts, SnmpTarget,
+    Stale, Transfer, Traps,
 };
 
 use super::diagnostic::Report;
@@ -314,18 +315,57 @@ fn read_transfer(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Tran
     })
 }
 
-/// The address of a name server that may take the zone.
-fn follower(text: &str) -> Result<std::net::IpAddr, Complaint> {
-    let remedy = "write one IP address without a port: \"10.77.0.53\"";
-    let Ok(ip) = text.parse() else {
+/// The address of a name server that may take the zone, or the network of several.
+fn follower(text: &str) -> Result<Network, Complaint> {
+    let remedy =
+        "write one IP address without a port, or a network: \"10.77.0.53\" or \"10.77.0.0/24\"";
+    let shown = text.escape_debug();
+    let (ip, length) = match text.split_once('/') {
+        Some((ip, length)) => (ip, Some(length)),
+        None => (text, None),
+    };
+    let Ok(ip) = ip.parse::<IpAddr>() else {
+        return Err(complaint(format!("`{shown}` is not an IP address"), remedy));
+    };
+    let width = if ip.is_ipv4() { 32 } else { 128 };
+    let Some(length) = length else {
+        return match unusable(ip) {
+            Some(why) => Err(complaint(format!("`{text}` {why}"), remedy)),
+            None => Ok(Network {
+                ip,
+                prefix_len: width,
+            }),
+        };
+    };
+    let prefix_len = length.parse().ok().filter(|length| *length <= width);
+    let Some(prefix_len) = prefix_len else {
         return Err(complaint(
-            format!("`{}` is not an IP address", text.escape_debug()),
-            remedy,
+            format!("`{shown}` has a bad prefix length"),
+            format!("write 0 to {width} after the slash"),
         ));
     };
-    match unusable(ip) {
-        Some(why) => Err(complaint(format!("`{text}` {why}"), remedy)),
-        None => Ok(ip),
+    let network = Network { ip, prefix_len };
+    match first_of(network) {
+        first if first == ip => Ok(network),
+        first => Err(complaint(
+            format!("`{shown}` has bits after its prefix"),
+            format!("write `{first}/{prefix_len}`, or one address without a prefix"),
+        )),
+    }
+}
+
+/// The first address of a network.
+fn first_of(network: Network) -> IpAddr {
+    let bits = u32::from(network.prefix_len);
+    match network.ip {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32 - bits.min(32)).unwrap_or(0);
+            IpAddr::V4((ip.to_bits() & mask).into())
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128 - bits.min(128)).unwrap_or(0);
+            IpAddr::V6((ip.to_bits() & mask).into())
+        }
     }
 }
 

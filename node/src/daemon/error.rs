@@ -52,6 +52,9 @@ pub enum DaemonError {
     /// DNS.
     #[error(transparent)]
     Dns(#[from] dns::BindError),
+    /// A key that name servers which follow our zones sign with.
+    #[error("[[dns.key]]: {0}")]
+    DnsKey(#[from] crate::config::Complaint),
     /// The system gave no randomness.
     #[error("cannot draw the secret of DNS cookies: {0}; is /dev/urandom there?")]
     Random(std::io::Error),

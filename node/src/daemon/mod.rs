@@ -13,6 +13,7 @@ mod carrier;
 mod datagram;
 mod desk;
 mod error;
+mod follow;
 pub(crate) mod hands;
 mod journal;
 mod mailbox;
@@ -303,7 +304,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let (mailbox, inbox) = mailbox::mailbox(waker);
     let journal = Arc::new(Journal::new());
     let carrier = Arc::new(Carrier::default());
-    let shelf = Arc::new(Shelf::default());
+    let shelf = Arc::new(Shelf::new(follow::primary(&config)?));
     let monitor = watch_services(identity.host(), &mailbox)?;
     let told = (&mailbox, &monitor, &shelf, &journal);
     let raft = open_raft(&config, &identity, &carrier, told).await?;
@@ -332,7 +333,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let beating = pulse
         .start(core, inbox, outlets)
         .map_err(DaemonError::Thread)?;
-    let dns = bind_dns(&config, &shelf)?;
+    let dns = follow::serve(&config, &shelf)?;
     write_control_addresses(&config.data_dir, &config.control)?;
     let daemon = Arc::new(Daemon {
         me,
@@ -371,13 +372,6 @@ fn load_identity(config: &HostConfig) -> Result<ArrayIdentity, DaemonError> {
         return Err(DaemonError::Name { config, identity });
     }
     Ok(identity)
-}
-
-fn bind_dns(config: &HostConfig, shelf: &Shelf) -> Result<Arc<DnsServer>, DaemonError> {
-    let secret = crate::random::bytes().map_err(DaemonError::Random)?;
-    let settings = dns::Settings::new(secret, crate::clock::wall_us);
-    let bound = DnsServer::bind(&config.dns, shelf.zones(), settings)?;
-    Ok(Arc::new(bound))
 }
 
 /// What reaches other hosts and what they reach.

@@ -13,8 +13,8 @@ use super::Daemon;
 use super::desk::refused;
 use super::writes;
 use crate::api::{
-    self, Hypothesis, Live, LiveHost, Problem, ProblemKind, RecordLine, Request, Response,
-    TimingReport, ZoneReport,
+    self, FollowedReport, Hypothesis, Live, LiveHost, Problem, ProblemKind, RecordLine, Request,
+    Response, TimingReport, ZoneReport,
 };
 
 /// A leader that heard no quorum for this long says that there is none.
@@ -219,7 +219,14 @@ async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
         records: records.unwrap_or_default(),
         members: api::zone_members(&state, &view, group),
         marks: api::zone_marks(&group.policy),
+        followed: followed(daemon, &group.policy.zone),
     })
+}
+
+fn followed(daemon: &Daemon, zone: &str) -> Option<FollowedReport> {
+    let all = daemon.shelf.primary().followed();
+    let found = all.into_iter().find(|one| one.secondaries.zone == zone);
+    found.map(FollowedReport::from)
 }
 
 fn lines(zone: &dns::Zone) -> Vec<RecordLine> {

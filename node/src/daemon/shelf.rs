@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dns::Zones;
+use dns::{Primary, Secondaries, Zones};
 use statemachine::{GroupName, Stale, State};
 
 use super::Daemon;
@@ -25,6 +25,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Shelf {
     zones: Arc<ArcSwap<Zones>>,
+    primary: Arc<Primary>,
     /// Only writers lock it: the thread that applies entries, and the watch below.
     known: Mutex<Known>,
 }
@@ -48,6 +49,19 @@ impl Known {
 }
 
 impl Shelf {
+    /// An empty shelf; name servers that follow our zones get them from `primary`.
+    pub fn new(primary: Arc<Primary>) -> Self {
+        Self {
+            primary,
+            ..Self::default()
+        }
+    }
+
+    /// What name servers that follow our zones get, and what they were told.
+    pub fn primary(&self) -> Arc<Primary> {
+        Arc::clone(&self.primary)
+    }
+
     /// What is answered from, now and after each change.
     pub fn zones(&self) -> Arc<ArcSwap<Zones>> {
         Arc::clone(&self.zones)
@@ -58,6 +72,9 @@ impl Shelf {
         let mut known = self.lock();
         known.state = Arc::clone(state);
         self.put(&known);
+        // After the answers: who follows waits for the network anyway.
+        let secondaries = Secondaries::of(state);
+        self.primary.take_in(secondaries, &self.zones.load());
     }
 
     /// Takes in for how long this host has been out of touch with the quorum.

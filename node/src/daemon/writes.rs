@@ -47,7 +47,6 @@ pub fn changes(state: &State, policy: &Policy) -> Vec<String> {
     let mut changes = policy_diff(current.map(|group| &group.policy), policy);
     let idle = [
         (policy.scripts.is_some(), "scripts"),
-        (policy.transfer.is_some(), "transfer"),
         (policy.traps.is_some(), "traps"),
         (
             policy.quorum_loss == QuorumLoss::LastResort,
