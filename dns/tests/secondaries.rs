@@ -9,6 +9,7 @@ mod common;
 mod secondary;
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use common::settings;
 use dns::primary::Network;
 use dns::tsig::{Algorithm, Key, Keys};
 use dns::{DnsServer, Primary, Secondaries, ZoneInput, Zones};
-use secondary::{KEY, Kind, SECRET_BYTES, Secondary};
+use secondary::{KEY, Kind, SECRET, SECRET_BYTES, Secondary};
 
 /// One change may take so long to be followed: several refreshes of 60 s would be cheating.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -251,4 +252,70 @@ fn all_follow_without_a_key() {
     for kind in [Kind::Bind, Kind::Knot, Kind::Nsd, Kind::PowerDns] {
         follows(kind, false, 5);
     }
+}
+
+/// What dig prints of a zone but for comments and signatures, one line a record.
+fn dig(server: SocketAddr, key: bool, rtype: &str) -> Option<Vec<String>> {
+    let mut dig = Command::new("dig");
+    dig.args(["+tcp", "+time=5", "+tries=1", "+nocookie"]);
+    dig.arg(format!("@{}", server.ip()));
+    dig.args(["-p", &server.port().to_string()]);
+    if key {
+        dig.args(["-y", &format!("hmac-sha256:{KEY}:{SECRET}")]);
+    }
+    let output = dig.args(["web.example.", rtype]).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!text.contains("Couldn't verify"), "{text}");
+    let records = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with(';'));
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(
+        records
+            .filter(|line| !line.contains("TSIG"))
+            .map(words)
+            .collect(),
+    )
+}
+
+/// Goal: a person who runs `dig AXFR` or `dig IXFR=n` sees of us what they see of NSD.
+/// Method: NSD follows five changes and keeps them; both are asked, ours with the key.
+#[test]
+fn dig_shows_what_it_shows_of_nsd() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !Kind::Nsd.is_installed() {
+        return;
+    }
+    let mut rais = Rais::start(17);
+    let mut nsd = Secondary::new(Kind::Nsd, rais.address, true);
+    rais.followed_by(nsd.address, true);
+    nsd.start();
+    nsd.reaches(17, PATIENCE);
+    for _ in 0..5 {
+        let serial = rais.change();
+        nsd.reaches(serial, PATIENCE);
+        assert_follows(&rais, &nsd);
+    }
+    let Some(mut ours) = dig(rais.address, true, "AXFR") else {
+        eprintln!("dig is not installed (package bind9-dnsutils): skipped");
+        return;
+    };
+    let mut theirs = dig(nsd.address, false, "AXFR").unwrap();
+    assert_eq!((ours.first(), ours.last()), (theirs.first(), theirs.last()));
+    assert!(ours[0].contains(" SOA ") && ours.len() > 8, "{ours:#?}");
+    // Which record comes when is nobody's promise.
+    ours.sort();
+    theirs.sort();
+    assert_eq!(ours, theirs);
+    for since in [22, 21, 19, 17, 23] {
+        let asked = format!("IXFR={since}");
+        let ours = dig(rais.address, true, &asked).unwrap();
+        let theirs = dig(nsd.address, false, &asked).unwrap();
+        assert_eq!(ours, theirs, "{asked}");
+    }
+    // Without the key dig is refused, as NSD refuses it.
+    assert_eq!(
+        dig(rais.address, false, "AXFR").unwrap(),
+        Vec::<String>::new()
+    );
 }
