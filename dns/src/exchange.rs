@@ -25,11 +25,22 @@ pub(crate) enum Outcome {
     /// One message in the buffer, or none.
     One {
         handled: Handled,
-        /// The client has our key, or was told why it has not: no rate limit cuts this.
-        whole: bool,
+        /// What a rate limit may do to it.
+        limit: Limit,
     },
     /// A zone, or a part of it.
     Transfer(Box<Stream>, Handled),
+}
+
+/// What a rate limit may do to an answer over UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// Nothing: the client has our key.
+    Never,
+    /// Drop it, never cut it: there is nothing to leave out.
+    Drop,
+    /// Drop it, or say the same without its records.
+    Cut,
 }
 
 /// Answers `incoming`; one message goes into `out`, which is emptied first.
@@ -62,14 +73,17 @@ pub(crate) fn exchange(
             tracing::debug!(source = %incoming.source, %fault, "dns: signature refused");
             out.clear();
             out.extend_from_slice(&reply);
-            one(said(ResponseCode::NotAuth), true)
+            one(said(ResponseCode::NotAuth), Limit::Drop)
         }
-        Err(Malformed) => one(bare(incoming.message, ResponseCode::FormErr, out), false),
+        Err(Malformed) => one(
+            bare(incoming.message, ResponseCode::FormErr, out),
+            Limit::Drop,
+        ),
     }
 }
 
-fn one(handled: Handled, whole: bool) -> Outcome {
-    Outcome::One { handled, whole }
+fn one(handled: Handled, limit: Limit) -> Outcome {
+    Outcome::One { handled, limit }
 }
 
 fn said(rcode: ResponseCode) -> Handled {
@@ -103,11 +117,11 @@ fn answer(
     }
     let handled = respond(zones, incoming, out);
     let (Some(mut signer), Handled::Answered { .. }) = (signer, handled) else {
-        return one(handled, false);
+        return one(handled, Limit::Cut);
     };
     let handled = make_room(&incoming, signer.room(), handled, out);
     signer.sign(out, now_s);
-    one(handled, true)
+    one(handled, Limit::Never)
 }
 
 /// The stream, if this is a transfer that may be had; takes the signer then.

@@ -159,8 +159,8 @@ fn figures(mut times: Vec<Duration>) -> String {
     )
 }
 
-/// Every change is awaited, so no version can be skipped; then both sides are started again in
-/// turn, with changes while they are away.
+/// Every change is awaited, so no version can be skipped; four times on the way one of the two is
+/// started again, in turn, with changes while it is away. Last a burst, of which the newest counts.
 fn follows(kind: Kind, signed: bool, changes: u32) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if !kind.is_installed() {
@@ -173,39 +173,65 @@ fn follows(kind: Kind, signed: bool, changes: u32) {
     secondary.start();
     secondary.reaches(rais.serial, PATIENCE);
     assert_follows(&rais, &secondary);
-    let mut times = Vec::new();
-    for _ in 0..changes {
+    let (mut times, mut restarts, mut ixfr) = (Vec::new(), Vec::new(), 0_i64);
+    for change in 1..=changes {
         let serial = rais.change();
         times.push(secondary.reaches(serial, PATIENCE));
         assert_follows(&rais, &secondary);
+        if change.is_multiple_of((changes / 4).max(1)) {
+            assert_acknowledged(&rais);
+            ixfr += rais.count("ixfr") as i64;
+            restarts.push(match restarts.len() % 2 {
+                0 => restart_secondary(&mut rais, &mut secondary),
+                _ => restart_primary(&mut rais, &secondary),
+            });
+            ixfr -= rais.count("ixfr") as i64;
+        }
     }
-    let (ixfr, axfr) = (rais.count("ixfr"), rais.count("axfr"));
+    ixfr += rais.count("ixfr") as i64;
     println!(
-        "{kind:?}, signed {signed}: {changes} changes; {}; {ixfr} IXFR, {axfr} AXFR",
+        "{kind:?}, signed {signed}: {changes} changes, {}; {ixfr} IXFR; after restarts of secondary and primary in turn {restarts:?} ms",
         figures(times)
     );
     assert!(
-        ixfr >= u64::from(changes),
+        ixfr >= i64::from(changes),
         "{kind:?} followed by whole zones"
     );
     burst(&mut rais, &secondary);
+}
+
+/// The secondary is away for five changes; how long it takes to follow after its start, in ms.
+fn restart_secondary(rais: &mut Rais, secondary: &mut Secondary) -> u128 {
     secondary.stop();
     for _ in 0..5 {
         rais.change();
     }
     secondary.start();
     let back = secondary.reaches(rais.serial, PATIENCE);
-    println!("{kind:?}: started again, {} ms", back.as_millis());
-    assert_follows(&rais, &secondary);
+    assert_follows(rais, secondary);
+    back.as_millis()
+}
+
+/// The primary comes back with another version and no memory of those before.
+fn restart_primary(rais: &mut Rais, secondary: &Secondary) -> u128 {
     rais.stop();
-    rais.serial += 1;
+    rais.serial = rais.serial.checked_add(1).unwrap_or(1);
     rais.resume();
-    secondary.reaches(rais.serial, PATIENCE);
-    for _ in 0..5 {
-        let serial = rais.change();
-        secondary.reaches(serial, PATIENCE);
-        assert_follows(&rais, &secondary);
+    let back = secondary.reaches(rais.serial, PATIENCE);
+    assert_follows(rais, secondary);
+    back.as_millis()
+}
+
+/// The newest NOTIFY was answered, and the answer was signed as it should be.
+fn assert_acknowledged(rais: &Rais) {
+    let told = || rais.primary.followed()[0].told.values().next().cloned();
+    for _ in 0..200 {
+        if told().is_some_and(|told| told.acknowledged == Some(rais.serial)) {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
     }
+    panic!("{} is not acknowledged: {:?}", rais.serial, told());
 }
 
 /// Many changes at once: the newest is reached.

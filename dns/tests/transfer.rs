@@ -472,3 +472,47 @@ fn a_secondary_is_told_until_it_answers() {
     assert_eq!(told.unwrap().trouble, None);
     assert_eq!(rais.server.stats().get("notify_acknowledged"), 1);
 }
+
+/// Goal: no bytes bring the server down or keep it from its next answer.
+/// Method: signed and unsigned requests for transfers, bent at three places or cut, over UDP and TCP
+/// to one server; it counts no panic and answers the same afterwards.
+#[test]
+fn bent_requests_are_survived() {
+    let rais = Rais::start(50, allowed(None));
+    let mut signed = since(3).bytes();
+    Signer::new(Arc::new(key("xfer-key"))).sign(&mut signed, now_s());
+    let good = [ask(ZONE, AXFR).bytes(), since(3).bytes(), signed];
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.connect(rais.address()).unwrap();
+    // Multiplies by an odd number: the same bends each time.
+    let mut word = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut draw = |below: usize| {
+        word = word.wrapping_mul(0x2545_F491_4F6C_DD1D).rotate_left(17) ^ 0xABCD;
+        (word >> 20) as usize % below
+    };
+    for round in 0..3_000 {
+        let mut message = good[round % 3].clone();
+        for _ in 0..3 {
+            let at = draw(message.len());
+            message[at] = draw(256) as u8;
+        }
+        if draw(4) == 0 {
+            message.truncate(draw(message.len()));
+        }
+        let _full = socket.send(&message);
+        while socket.recv(&mut [0; 2_048]).is_ok() {}
+        if round % 10 == 0 {
+            let mut stream = connect(rais.address());
+            write(&mut stream, &message);
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            // Whatever it says, it comes to an end.
+            let mut rest = Vec::new();
+            let _ended = stream.read_to_end(&mut rest);
+        }
+    }
+    let mut stream = connect(rais.address());
+    assert_eq!(refusal(&mut stream, &ask(ZONE, SOA).bytes()), (0, 1));
+    assert_eq!(rais.server.stats().get("panicked"), 0);
+    assert!(rais.server.stats().get("udp") > 1_000);
+}

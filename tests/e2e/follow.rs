@@ -121,6 +121,45 @@ fn let_follow(array: &Array, secondary: SocketAddr) {
         .good();
 }
 
+/// All hosts give the same zone for a serial, whole and as differences.
+fn assert_one_zone(array: &Array, serial: u32) {
+    let dig = |number: u8, rtype: &str| {
+        let server = array.dns(number);
+        let key = format!("hmac-sha256:xfer-key:{SECRET}");
+        let output = Command::new("dig")
+            .args([
+                "+tcp",
+                "+nocookie",
+                "-y",
+                &key,
+                "-p",
+                &server.port().to_string(),
+            ])
+            .args([&format!("@{}", server.ip()), "web.example.", rtype])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let records = text
+            .lines()
+            .filter(|line| !line.starts_with(';') && !line.contains("TSIG"));
+        records
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let changes = format!("IXFR={}", serial - 3);
+    for rtype in ["AXFR", &changes] {
+        let first = dig(1, rtype);
+        assert!(
+            first.len() > 6 && first[0].contains(&format!(" {serial} ")),
+            "{first:#?}"
+        );
+        for number in 2..=array.hosts {
+            assert_eq!(dig(number, rtype), first, "{rtype} of host {number}");
+        }
+    }
+}
+
 /// Goal: BIND follows what operators and faults change, whichever name server is left; a host
 /// without the key says so.
 /// Method: three hosts, at first without the key, then with it; quiesce and resume, then a dead
@@ -154,6 +193,7 @@ fn bind_follows_an_array() {
     let told = array.json(1, &["zone", "web"]);
     let secondary = &told["followed"]["secondaries"][0];
     assert_eq!(secondary["acknowledged"], serial, "{told}");
+    assert_one_zone(&array, serial);
     let (other, leader) = array.follower_and_leader();
     array.kill(leader);
     serial = bind.follows(&array, other, serial);

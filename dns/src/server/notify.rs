@@ -207,14 +207,17 @@ async fn answer(socket: &UdpSocket, notify: &Notify, now_s: u64) -> Reply {
     }
 }
 
-/// The address to tell from: one at which we answer, since that is where a secondary knows its
-/// primary; any where we answer on all.
+/// The address to tell from: the first at which we answer and that reaches the target, since there
+/// the secondary knows its primary; any where we answer on all.
 fn source_for(target: SocketAddr, own: &[SocketAddr]) -> SocketAddr {
     let any: IpAddr = match target {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let same = |address: &&SocketAddr| address.is_ipv4() == target.is_ipv4();
+    let same = |own: &&SocketAddr| {
+        let reaches = !own.ip().is_loopback() || target.ip().is_loopback();
+        own.is_ipv4() == target.is_ipv4() && reaches
+    };
     let ip = own.iter().find(same).map_or(any, SocketAddr::ip);
     SocketAddr::new(ip, 0)
 }

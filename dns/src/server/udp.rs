@@ -24,7 +24,7 @@ use super::batch::{Batch, Datagram, Wait};
 use super::stats::{Stats, Tally};
 use super::{BindError, Core, nicer};
 use crate::cookie::Jar;
-use crate::exchange::{Outcome, exchange};
+use crate::exchange::{Limit, Outcome, exchange};
 use crate::hot::{HotPath, Moment};
 use crate::limit::{Limiter, Verdict, mix};
 use crate::primary::Primary;
@@ -295,23 +295,23 @@ impl Desk {
             cut: false,
         };
         let now_s = self.now_us / SECOND_US;
-        let (mut handled, whole, is_soa) =
+        let (mut handled, limit) =
             match exchange(&self.primary, zones, incoming, now_s, &mut self.reply) {
-                Outcome::One { handled, whole } => (handled, whole, false),
+                Outcome::One { handled, limit } => (handled, limit),
                 Outcome::Transfer(mut soa, handled) => {
                     soa.next(now_s, &mut self.reply);
-                    (handled, false, true)
+                    (handled, Limit::Drop)
                 }
             };
         if let (
-            false,
+            Limit::Drop | Limit::Cut,
             Some(limiter),
             Handled::Answered {
                 rcode,
                 vouched: false,
                 ..
             },
-        ) = (whole, &mut self.limiter, &handled)
+        ) = (limit, &mut self.limiter, &handled)
         {
             let none = Zones::default();
             let bucket = self
@@ -320,8 +320,7 @@ impl Desk {
             let verdict = limiter.judge(source.ip(), bucket, self.now_us);
             match self.tally.judged(verdict) {
                 Verdict::Send => {}
-                // One record; there is nothing to leave out.
-                Verdict::Slip if is_soa => {}
+                Verdict::Slip if limit == Limit::Drop => {}
                 Verdict::Drop => return (Handled::Limited, 0),
                 Verdict::Slip => {
                     incoming.cut = true;
