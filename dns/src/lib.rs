@@ -7,7 +7,7 @@
 //! All but [`server`] is pure: no clock, no socket, no randomness. So two nodes with one log
 //! index hold one and the same zone, and a test asks `answer` a question without a network.
 //!
-//! Limits: no DNSSEC; no UPDATE here, and nobody's NOTIFY is heard; no delegation, wildcard or alias: a group's zone has none.
+//! Limits: no DNSSEC; UPDATE is sent, never taken, and nobody's NOTIFY is heard; no delegation, wildcard or alias: a group's zone has none.
 
 pub mod answer;
 mod compiled;
@@ -27,6 +27,7 @@ pub mod serial;
 pub mod server;
 mod transfer;
 pub mod tsig;
+pub mod update;
 pub mod wire;
 pub mod zone;
 pub mod zones;

@@ -11,6 +11,7 @@
 pub mod batch;
 mod bind;
 mod notify;
+pub mod push;
 mod settings;
 mod stats;
 mod tcp;
