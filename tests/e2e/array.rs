@@ -241,12 +241,14 @@ impl Array {
 
     /// Runs `rais` with `args`, without a data directory.
     pub fn bare(&self, args: &[&str]) -> Said {
+        Said::of(&self.command().args(args).output().unwrap())
+    }
+
+    /// `rais`, to be given arguments and started.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
+        command.stdin(Stdio::null()).env_remove("RAIS_DATA_DIR");
         command
-            .args(args)
-            .stdin(Stdio::null())
-            .env_remove("RAIS_DATA_DIR");
-        Said::of(&command.output().unwrap())
     }
 
     /// Runs `rais` with `args` against host `number`'s daemon.

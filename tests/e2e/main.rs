@@ -23,6 +23,7 @@ mod life;
 mod monitor;
 mod operator;
 mod orphan;
+mod push;
 mod refuse;
 mod timing;
 mod why;

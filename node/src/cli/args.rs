@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dns::tsig::{Algorithm, Key};
 use statemachine::Timing;
 
+use super::error::CliError;
 use super::timing::TimingChoice;
 use crate::api::Hypothesis;
-use crate::config::{Millis, duration, group_name, host_name, socket};
+use crate::config::{DnsKey, Millis, duration, group_name, host_name, socket, zone_name};
 
 /// A redundant array of independent servers: service addresses that survive their hosts.
 #[derive(Clone, Debug, Parser)]
@@ -98,12 +100,17 @@ pub enum Command {
     /// Show the service groups and their members
     #[command(after_help = "Example:\n  rais groups")]
     Groups(Look),
-    /// Show a group's zone: every record, and why each address is in or out
-    #[command(after_help = "Example:\n  rais zone web")]
+    /// Show a group's zone: every record, and why each address is in or out; or push it elsewhere
+    #[command(
+        after_help = "Example:\n  rais zone web\n  rais zone web --rfc2136 10.77.0.53:53 --key push-key --secret-file /etc/rais/push-key --follow"
+    )]
     Zone {
         /// The group
         #[arg(value_parser = group_name)]
         group: String,
+        /// Where to push it.
+        #[command(flatten)]
+        push: PushArgs,
         /// How to answer.
         #[command(flatten)]
         look: Look,
@@ -288,6 +295,60 @@ pub struct EventsArgs {
     /// How to answer.
     #[command(flatten)]
     pub look: Look,
+}
+
+/// Where `rais zone` pushes a zone.
+#[derive(Clone, Debug, Args)]
+pub struct PushArgs {
+    /// Push the zone's addresses into this primary name server, by a dynamic update (RFC 2136)
+    #[arg(long, value_name = "IP:PORT", value_parser = socket)]
+    pub rfc2136: Option<SocketAddr>,
+    /// The primary's zone that the names are in; by default the group's own
+    #[arg(long, value_name = "ZONE", requires = "rfc2136", value_parser = zone_name)]
+    pub in_zone: Option<String>,
+    /// Name of the key that signs the updates (TSIG)
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "rfc2136",
+        requires = "secret_file"
+    )]
+    pub key: Option<String>,
+    /// File with the key's secret in base64, readable by its owner only
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub secret_file: Option<PathBuf>,
+    /// How the key signs: hmac-sha256, hmac-sha384 or hmac-sha512
+    #[arg(long, value_name = "ALGORITHM", requires = "key", value_parser = algorithm, default_value = "hmac-sha256")]
+    pub algorithm: Algorithm,
+    /// Go on: push again after each change
+    #[arg(long, requires = "rfc2136")]
+    pub follow: bool,
+}
+
+impl PushArgs {
+    /// The key that signs, with its secret; none where none was named.
+    ///
+    /// # Errors
+    /// What is wrong with its name or its file.
+    pub fn key(&self) -> Result<Option<Key>, CliError> {
+        let (Some(name), Some(file)) = (&self.key, &self.secret_file) else {
+            return Ok(None);
+        };
+        let key = DnsKey {
+            name: name.clone(),
+            algorithm: self.algorithm,
+            secret_file: file.clone(),
+        };
+        let loaded = key.load();
+        loaded
+            .map(Some)
+            .map_err(|no| CliError::failed(no.what, no.remedy))
+    }
+}
+
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    let known = Algorithm::ALL.into_iter().find(|one| one.as_str() == text);
+    known.ok_or_else(|| "write hmac-sha256, hmac-sha384 or hmac-sha512".to_owned())
 }
 
 /// A host, in one group or all.

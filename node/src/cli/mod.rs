@@ -10,6 +10,7 @@ mod args;
 mod error;
 mod follow;
 mod hooks;
+mod push;
 mod render;
 mod run;
 #[cfg(test)]
@@ -22,7 +23,7 @@ mod timing;
 
 pub use args::{
     Cli, Command, DemoArgs, EventsArgs, GroupCommand, InitArgs, JoinArgs, Look, MemberArgs,
-    TimingCommand, TimingPreset, TokenCommand, parse,
+    PushArgs, TimingCommand, TimingPreset, TokenCommand, parse,
 };
 pub use error::CliError;
 pub use hooks::{Commands, Doors, EventStream};

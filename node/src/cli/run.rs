@@ -51,7 +51,7 @@ impl Console<'_> {
     }
 
     /// One line of NDJSON.
-    fn print_line(&mut self, value: &impl Serialize) -> Result<(), CliError> {
+    pub(super) fn print_line(&mut self, value: &impl Serialize) -> Result<(), CliError> {
         self.print(&format!("{}\n", to_json(serde_json::to_string(value))?))
     }
 }
@@ -133,6 +133,9 @@ async fn ask<D: Doors>(
 ) -> Result<(), CliError> {
     match command {
         Command::Events(args) => return events(args, doors, console).await,
+        Command::Zone { group, push, look } if push.rfc2136.is_some() => {
+            return super::push::run(group, push, look, doors, console).await;
+        }
         Command::Status(look) => {
             return with_status(look, doors, console, |status| json!(status), render::status).await;
         }
@@ -169,7 +172,7 @@ async fn ask<D: Doors>(
 /// The request that a command stands for.
 fn request(command: Command) -> Result<(Request, Look), CliError> {
     Ok(match command {
-        Command::Zone { group, look } => (Request::Zone { group }, look),
+        Command::Zone { group, look, .. } => (Request::Zone { group }, look),
         Command::Why { address, look } => (Request::Why { address }, look),
         Command::Plan { suppose, look } if suppose.len() <= crate::api::MAX_HYPOTHESES => (
             Request::Plan {

@@ -195,14 +195,14 @@ fn the_commands_of_the_contract_are_understood_and_nonsense_is_usage() {
     let good = "demo --hosts 3 --dir /d --dns-port 5300 --http-port 8077 --for 9|demo --restart h2 --dir /d|\
         init --data-dir /d --name h1 --control 10.0.0.1:7400,10.1.0.1:7400|token create --ttl 1h --uses 1|\
         join --data-dir /d --name h2 --control 10.0.0.2:7400 --token T --peer 10.0.0.1:7400|node --config f|check f|\
-        status|hosts --json|addresses|groups|zone web|events --follow --json|why 10.0.0.1|plan|quiesce h1 --group web --drain|\
+        status|hosts --json|addresses|groups|zone web|zone web --rfc2136 10.0.0.53:53 --in-zone example. --key k --secret-file /f --follow|events --follow --json|why 10.0.0.1|plan|quiesce h1 --group web --drain|\
         resume h1|move 10.0.0.1 --to h2|group apply f|group show web --toml|group delete web|forget h2|transfer-leader h2";
     for line in good.split('|') {
         let words = ["rais"].into_iter().chain(line.split_whitespace());
         assert!(Cli::try_parse_from(words).is_ok(), "{line}");
     }
     let bad = "|nonsense|init --name H1 --control 10.0.0.1:7400|init --name h1 --control 10.0.0.1|why web|plan --if x|\
-        token create --ttl 5|zone|demo --restart h1|demo --hosts 0|token create --uses 0|group|demo --dns-port 0";
+        token create --ttl 5|zone|zone web --follow|zone web --rfc2136 10.0.0.53:53 --key k|demo --restart h1|demo --hosts 0|token create --uses 0|group|demo --dns-port 0";
     for line in bad.split('|') {
         let words = ["rais"].into_iter().chain(line.split_whitespace());
         assert_eq!(

@@ -38,7 +38,9 @@ pub use host::{
 };
 pub use policy_write::{policy_diff, policy_to_toml};
 pub use prefix::Prefix;
-pub use scalar::{Complaint, Millis, complaint, duration, group_name, host_name, socket};
+pub use scalar::{
+    Complaint, Millis, complaint, duration, group_name, host_name, socket, zone_name,
+};
 pub use timing::{PRESETS, preset_name, timing_diff, timing_to_toml};
 
 use diagnostic::Report;
