@@ -144,10 +144,13 @@ impl Saying {
             }
             _ => published.clone(),
         };
-        let ttl_s = if misses(state, group, &served, &published) {
-            policy.fault_ttl_s.min(policy.ttl_s)
-        } else {
-            policy.ttl_s
+        let short = policy.fault_ttl_s.min(policy.ttl_s);
+        // What is served again and not published yet neither begins a fault nor ends one: the version
+        // that names it does.
+        let awaited = zone.ttl_s == short && awaits(group, &served, &published);
+        let ttl_s = match misses(state, group, &served) || awaited {
+            true => short,
+            false => policy.ttl_s,
         };
         Self {
             published,
@@ -157,24 +160,26 @@ impl Saying {
     }
 }
 
-/// Whether an address is missing that should be in the zone. Not missing is what an operator took
-/// out, what ran out, and what is out by load.
+/// Whether an address is missing that should be served: its preferred host does not serve it, and
+/// neither an operator took it out nor did it run out. What is out by load is not missing.
 #[must_use]
 pub fn is_at_fault(state: &State, group: &Group) -> bool {
-    misses(state, group, &served(state, group), &group.zone.published)
+    misses(state, group, &served(state, group))
 }
 
-fn misses(
-    state: &State,
-    group: &Group,
-    served: &BTreeSet<IpAddr>,
-    published: &BTreeSet<IpAddr>,
-) -> bool {
-    let missing = |(id, member, ip): (HostId, &Member, IpAddr)| {
-        let by_load = member.shed && served.contains(&ip);
-        !published.contains(&ip) && !by_load && should_serve(state, group, id, ip)
+fn misses(state: &State, group: &Group, served: &BTreeSet<IpAddr>) -> bool {
+    let missing = |(id, _, ip): (HostId, &Member, IpAddr)| {
+        !served.contains(&ip) && should_serve(state, group, id, ip)
     };
     brought(group).any(missing)
+}
+
+/// Whether an address is served that the leader has yet to publish.
+fn awaits(group: &Group, served: &BTreeSet<IpAddr>, published: &BTreeSet<IpAddr>) -> bool {
+    let open = |(_, member, ip): (HostId, &Member, IpAddr)| {
+        !member.shed && served.contains(&ip) && !published.contains(&ip)
+    };
+    brought(group).any(open)
 }
 
 /// Whether a member of the group should serve `ip`, as far as operators are concerned.
