@@ -257,12 +257,11 @@ impl Agent {
             .collect()
     }
 
-    /// True when it has, or is about to have, an address.
+    /// True when it has, or is about to have, an address; one that goes is served until its script ended.
     #[must_use]
     pub fn serves(&self) -> bool {
-        let live =
-            |held: &Held| matches!(held.phase, HeldPhase::Acquiring | HeldPhase::Online { .. });
-        self.held.values().any(live)
+        let failed = |held: &Held| matches!(held.phase, HeldPhase::Failed { .. });
+        self.held.values().any(|held| !failed(held))
     }
 
     /// An acquire ended. Ignored when the address was told to go meanwhile.
@@ -286,10 +285,11 @@ impl Agent {
         }
     }
 
-    /// The driver gave up an address that it served. Ignored when it was told to go meanwhile.
+    /// The driver gave up an address that it served, or let go of it with an error that is to be told.
     pub fn lost(&mut self, address: IpAddr, epoch: Epoch, error: String) {
         let online = |held: &&mut Held| {
-            held.epoch == epoch && matches!(held.phase, HeldPhase::Online { .. })
+            let phase = matches!(held.phase, HeldPhase::Online { .. } | HeldPhase::Releasing);
+            held.epoch == epoch && phase
         };
         if let Some(held) = self.held.get_mut(&address).filter(online) {
             held.phase = HeldPhase::Failed { error };

@@ -139,7 +139,9 @@ pub(crate) fn of_address(
         (AddressState::Online { .. }, Some(HeldPhase::Failed { error })) => {
             released(Some(error.clone()))
         }
-        (AddressState::Releasing { .. }, Some(HeldPhase::Failed { .. })) => released(None),
+        (AddressState::Releasing { .. }, Some(HeldPhase::Failed { error })) => {
+            released(Some(error.clone()))
+        }
         (AddressState::Releasing { .. }, None) if !report.is_some_and(is_held) => released(None),
         _ => None,
     };

@@ -8,9 +8,10 @@
 //!
 //! [`judge`] is pure: what is due when, what counts, who is well. [`probe`] does the looking, and
 //! [`watch`] puts both on a thread of their own, which gives way to every other: a test that is late
-//! costs little, a heartbeat that is late costs a lease.
+//! costs little, a heartbeat that is late costs a lease. [`runner`] is the process that runs programs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod judge;
 pub mod probe;
+pub mod runner;
 pub mod watch;

@@ -19,6 +19,8 @@ use tokio::task::{AbortHandle, LocalSet};
 
 use crate::judge::{Judge, ObjectId, Outcome, Shown, Wanted};
 use crate::probe::{Life, Prober};
+use crate::runner::wire::Purpose;
+use crate::runner::{Programs, Runner};
 
 /// States are looked at no more often than this, in ms.
 const LOOK_MS: u64 = 10;
@@ -28,6 +30,8 @@ const LONGEST_SLEEP_MS: u64 = 1_000;
 const OUTCOMES: usize = 4_096;
 /// Questions that may wait.
 const QUESTIONS: usize = 16;
+/// Scripts that may wait to be started: one for each address that a host may hold, and more.
+const SCRIPTS: usize = 2_048;
 /// How much less urgent than the daemon's other threads.
 const NICE: i32 = 5;
 
@@ -39,24 +43,43 @@ pub type Tell = Box<dyn Fn(GroupName, LocalGroup) + Send>;
 pub struct Monitor {
     states: watch::Sender<Option<Arc<State>>>,
     questions: mpsc::Sender<Question>,
+    scripts: mpsc::Sender<Script>,
 }
+
+/// A program to be run for somebody else.
+pub struct Script {
+    /// The program and its arguments.
+    pub words: Vec<String>,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
+    /// It is ended after so long, in ms.
+    pub timeout_ms: u64,
+    /// Gets what it said, or what went wrong.
+    pub reply: Reply,
+}
+
+/// Where it is told how a script ended.
+pub type Reply = Box<dyn FnOnce(Result<String, String>) + Send>;
 
 /// How does everything stand?
 type Question = oneshot::Sender<Vec<Shown>>;
 
 impl Monitor {
     /// Starts the thread, which tells `tell` what becomes of the groups that `me` is a member of, and
-    /// ends when the last copy of the monitor is dropped. `clock` is the boot-time clock.
+    /// ends when the last copy of the monitor is dropped. `clock` is the boot-time clock; without a
+    /// `runner` no program is run.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start(
         me: HostId,
         clock: fn() -> Instant,
+        runner: Option<Runner>,
         tell: Tell,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (states, heard) = watch::channel(None);
         let (questions, asked) = mpsc::channel(QUESTIONS);
+        let (scripts, ordered) = mpsc::channel(SCRIPTS);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -71,13 +94,20 @@ impl Monitor {
                     tell,
                     judge: Judge::new(me.0),
                     prober: Rc::default(),
+                    programs: Programs::default(),
                     wanted: Vec::new(),
                     lives: Vec::new(),
                     outcomes,
                 };
-                LocalSet::new().block_on(&runtime, looking.run(heard, told, asked));
+                LocalSet::new()
+                    .block_on(&runtime, looking.run(runner, (heard, told, asked, ordered)));
             })?;
-        Ok((Self { states, questions }, thread))
+        let monitor = Self {
+            states,
+            questions,
+            scripts,
+        };
+        Ok((monitor, thread))
     }
 
     /// Says what the array agreed on last; an older state than it knows changes nothing.
@@ -89,6 +119,12 @@ impl Monitor {
             }
             news
         });
+    }
+
+    /// Has a script run. Never waits. False when it cannot be taken: its reply is then never called.
+    #[must_use]
+    pub fn run(&self, script: Script) -> bool {
+        self.scripts.try_send(script).is_ok()
     }
 
     /// Every test and load of this host, as it stands; nothing when the thread has ended.
@@ -126,12 +162,21 @@ enum News {
     },
 }
 
+/// What reaches the thread.
+type Doors = (
+    watch::Receiver<Option<Arc<State>>>,
+    mpsc::Receiver<News>,
+    mpsc::Receiver<Question>,
+    mpsc::Receiver<Script>,
+);
+
 struct Looking {
     me: HostId,
     clock: fn() -> Instant,
     tell: Tell,
     judge: Judge,
     prober: Rc<Prober>,
+    programs: Programs,
     wanted: Vec<Wanted>,
     /// Processes that are watched, by object.
     lives: Vec<(ObjectId, i32, AbortHandle)>,
@@ -139,12 +184,10 @@ struct Looking {
 }
 
 impl Looking {
-    async fn run(
-        mut self,
-        mut states: watch::Receiver<Option<Arc<State>>>,
-        mut told: mpsc::Receiver<News>,
-        mut asked: mpsc::Receiver<Question>,
-    ) {
+    async fn run(mut self, runner: Option<Runner>, doors: Doors) {
+        let (mut states, mut told, mut asked, mut ordered) = doors;
+        self.programs = Programs::of(runner);
+        self.prober = Rc::new(Prober::new(self.programs.clone()));
         let mut looked = Instant::default();
         loop {
             let now = (self.clock)();
@@ -192,12 +235,30 @@ impl Looking {
                     Some(question) => drop(question.send(self.judge.shown((self.clock)()))),
                     None => return,
                 },
+                script = ordered.recv() => if let Some(script) = script {
+                    self.act(script);
+                },
                 () = tokio::time::sleep(sleep) => {}
             }
         }
     }
 
+    fn act(&self, script: Script) {
+        let programs = self.programs.clone();
+        tokio::task::spawn_local(async move {
+            let Script {
+                words,
+                environment,
+                timeout_ms,
+                reply,
+            } = script;
+            let ended = programs.run(Purpose::Act, words, environment, timeout_ms);
+            reply(ended.await);
+        });
+    }
+
     fn follow(&mut self, state: &State, now: Instant) {
+        self.prober.call_it(&state.name_of(self.me));
         let wanted = wanted(state, self.me);
         if wanted == self.wanted {
             return;

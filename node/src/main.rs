@@ -15,6 +15,9 @@ fn main() -> ExitCode {
     if matches!(command_line.command, cli::Command::Warden) {
         return node::warden::keep::run();
     }
+    if matches!(command_line.command, cli::Command::Runner) {
+        return monitor::runner::run();
+    }
     // One thread for everything asynchronous: an idle array wakes a hundred times a second, and each hop
     // to another thread costs as much as the work. What must not wait has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,6 +1,9 @@
-//! Tests and loads of a group: a service that fails loses its address, and gets it back.
+//! Tests, loads and scripts of a group: a service that fails loses its address, and gets it back.
 
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use crate::array::{Array, service, until};
 
@@ -68,4 +71,140 @@ fn a_service_that_fails_loses_its_address_and_gets_it_back() {
     services[1] = Some(listen((service(2), port)));
     array.whole();
     assert_eq!(healthy(&array, 3, "h2"), Some(true));
+}
+
+/// A folder that only root can write, with a log that anybody can, and programs in it.
+struct Programs(PathBuf);
+
+impl Programs {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("rais-e2e-{}-{name}", std::process::id()));
+        let log = dir.join("log");
+        std::fs::create_dir_all(&log).unwrap();
+        mode(&dir, 0o755);
+        mode(&log, 0o777);
+        Self(dir)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, body: &str) {
+        let (next, path) = (self.0.join(format!("{name}.new")), self.0.join(name));
+        std::fs::write(&next, format!("#!/bin/sh\n{body}\n")).unwrap();
+        mode(&next, 0o755);
+        // One that runs is not written to.
+        std::fs::rename(next, path).unwrap();
+    }
+
+    /// What the programs wrote, line by line.
+    fn log(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.0.join("log/acts")).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        let _rest = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn event(array: &Array, kind: &str, host: &str) -> Option<String> {
+    let events = array.events(1);
+    let found = |event: &&serde_json::Value| event["kind"] == kind && event["host"] == host;
+    let event = events.iter().rev().find(found)?;
+    Some(event["reason"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Goal: a program decides whether a host is well, as a user without rights; one that anybody could
+/// change is not run. Method: a test that fails where a file is.
+#[test]
+fn a_program_tests_a_host() {
+    let (mut array, programs) = (Array::start(3), Programs::new("exec"));
+    programs.write("check", "test ! -e $(dirname $0)/down-$RAIS_HOST");
+    apply(
+        &array,
+        &format!(
+            "[[test]]\nname = \"check\"\nexec = {{ command = [\"{}\"] }}\n\
+             interval = \"200ms\"\ntimeout = \"190ms\"\nrise = 2\nfall = 2\n",
+            programs.path("check")
+        ),
+    );
+    let down = programs.path("down-h2");
+    std::fs::write(&down, "").unwrap();
+    until("h2's address is served elsewhere", 10, || {
+        let address = array.address(1, service(2))?;
+        (address["state"] == "online" && address["host"] != "h2").then_some(())
+    });
+    std::fs::remove_file(&down).unwrap();
+    array.whole();
+    mode(Path::new(&programs.path("check")), 0o777);
+    until("nobody runs what anybody can write", 10, || {
+        (1..=3)
+            .all(|host| healthy(&array, 1, &format!("h{host}")) == Some(false))
+            .then_some(())
+    });
+}
+
+/// Goal: scripts run around a move, in order, and know what for; one that hangs holds up the address no
+/// longer than its bound; one that fails keeps it from being served there, and says why.
+/// Method: moves of one address, with scripts that write down what they are told.
+#[test]
+fn scripts_run_around_a_move_in_order_and_within_their_time() {
+    let (mut array, programs) = (Array::start(3), Programs::new("scripts"));
+    let note = "echo $RAIS_HOST $RAIS_GROUP $RAIS_ADDRESS $RAIS_REASON $(basename $0) >> $(dirname $0)/log/acts";
+    programs.write("acquire", note);
+    programs.write("release", note);
+    apply(
+        &array,
+        &format!(
+            "[scripts]\nacquire = \"{}\"\nrelease = \"{}\"\ntimeout = \"700ms\"\n",
+            programs.path("acquire"),
+            programs.path("release")
+        ),
+    );
+    let ip = service(1).to_string();
+    let at = |array: &Array, host: &str| {
+        until(&format!("{ip} is served by {host}"), 10, || {
+            let address = array.address(1, service(1))?;
+            (address["state"] == "online" && address["host"] == host).then_some(())
+        });
+    };
+    array.rais(1, &["move", &ip, "--to", "h2"]).good();
+    at(&array, "h2");
+    let expected = [
+        format!("h1 web {ip} released release"),
+        format!("h2 web {ip} assigned acquire"),
+    ];
+    assert_eq!(programs.log(), expected);
+    programs.write("release", "echo it hangs; sleep 1000");
+    array.rais(1, &["move", &ip, "--to", "h1"]).good();
+    at(&array, "h1");
+    let told = until("the release script's end is told", 5, || {
+        event(&array, "releaseFail", "h2")
+    });
+    assert!(
+        told.contains("release script: did not end in time"),
+        "{told}"
+    );
+    programs.write(
+        "acquire",
+        "if [ $RAIS_HOST = h3 ]; then echo no licence; exit 3; fi",
+    );
+    programs.write("release", "true");
+    array.rais(1, &["move", &ip, "--to", "h3"]).good();
+    let told = until("the acquire script's failure is told", 10, || {
+        event(&array, "acquireFail", "h3")
+    });
+    assert!(
+        told.contains("acquire script: exit code 3: no licence"),
+        "{told}"
+    );
+    array.whole();
 }

@@ -54,8 +54,9 @@ impl Gauges {
                 capacity: FULL_PRESSURE,
             }),
             LoadKind::Connections { capacity } => connections(of, *capacity),
-            LoadKind::Exec { .. } => Err("programs are not run by this release yet".to_owned()),
-            LoadKind::Http { .. } => Err("a URL is looked at elsewhere".to_owned()),
+            LoadKind::Exec { .. } | LoadKind::Http { .. } => {
+                Err("it is looked at elsewhere; please report this".to_owned())
+            }
         }
     }
 

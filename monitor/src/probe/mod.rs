@@ -3,8 +3,7 @@
 //! All of it waits on sockets in one thread; what reads procfs or netlink takes microseconds. The
 //! judge keeps the time-outs, and a probe is dropped at its own: nothing outlives the run.
 //!
-//! Limits: `exec` needs the runner, a process with the right to change users; without one it fails,
-//! and says so.
+//! Limits: `exec` needs the runner, a process that may change users; without one it fails, and says so.
 
 mod dns;
 mod gauge;
@@ -21,12 +20,20 @@ use std::time::Duration;
 use statemachine::{LoadKind, TestKind};
 
 use crate::judge::{Look, Outcome, Reading, Run};
+use crate::runner::Programs;
+use crate::runner::wire::Purpose;
 pub use process::Life;
+
+/// The runner ends a program at its time-out and tells so; if it does not tell within so much more, in
+/// ms, it is stuck.
+const RUNNER_GRACE_MS: u64 = 200;
 
 /// What probes keep between runs.
 #[derive(Debug, Default)]
 pub struct Prober {
     gauges: RefCell<gauge::Gauges>,
+    programs: Programs,
+    host: RefCell<String>,
 }
 
 /// What a run found, and the process to watch, if it found one alive.
@@ -48,9 +55,23 @@ impl From<Outcome> for Found {
 }
 
 impl Prober {
+    /// One whose programs run there.
+    #[must_use]
+    pub fn new(programs: Programs) -> Self {
+        Self {
+            programs,
+            ..Self::default()
+        }
+    }
+
+    /// The name of this host, which programs are told.
+    pub fn call_it(&self, host: &str) {
+        host.clone_into(&mut self.host.borrow_mut());
+    }
+
     /// Does one run, within its time.
     pub async fn perform(self: Rc<Self>, run: Run) -> Found {
-        let limit = Duration::from_millis(run.timeout_ms);
+        let limit = Duration::from_millis(run.timeout_ms + RUNNER_GRACE_MS);
         let timed = tokio::time::timeout(limit, self.look(&run));
         match timed.await {
             Ok(found) => found,
@@ -61,6 +82,14 @@ impl Prober {
     async fn look(&self, run: &Run) -> Found {
         match &run.task.look {
             Look::Test(TestKind::Process { pid_file }) => process::test(pid_file),
+            Look::Test(TestKind::Exec { command }) => {
+                let ended = self.exec(command, run.timeout_ms).await;
+                ended.map(|_| Reading::Passed).into()
+            }
+            Look::Load(LoadKind::Exec { command }) => {
+                let ended = self.exec(command, run.timeout_ms).await;
+                ended.and_then(|said| measured(&said)).into()
+            }
             Look::Test(kind) => test(kind).await.map(|()| Reading::Passed).into(),
             Look::Load(LoadKind::Http {
                 url,
@@ -72,6 +101,15 @@ impl Prober {
                 gauges.read(run.object, kind, &run.task.of).into()
             }
         }
+    }
+
+    async fn exec(&self, command: &[String], timeout_ms: u64) -> Result<String, String> {
+        let words = command.to_vec();
+        let host = ("RAIS_HOST".to_owned(), self.host.borrow().clone());
+        let ended = self
+            .programs
+            .run(Purpose::Look, words, vec![host], timeout_ms);
+        ended.await
     }
 
     /// Forgets what it keeps for objects that are gone.
@@ -90,8 +128,18 @@ async fn test(kind: &TestKind) -> Result<(), String> {
         } => http::test(url, *expect_status, expect_body.as_deref()).await,
         TestKind::Dns { server, query } => dns::test(server, query).await,
         TestKind::Interface { name, gateway } => interface::test(name, *gateway).await,
-        TestKind::Exec { .. } => Err("programs are not run by this release yet".to_owned()),
-        TestKind::Process { .. } => Err("a process is looked at elsewhere".to_owned()),
+        TestKind::Exec { .. } | TestKind::Process { .. } => {
+            Err("it is looked at elsewhere; please report this".to_owned())
+        }
+    }
+}
+
+/// `load capacity`, in the first line that a program says.
+fn measured(said: &str) -> Outcome {
+    let mut words = said.split_whitespace().map(str::parse::<u64>);
+    match (words.next(), words.next()) {
+        (Some(Ok(load)), Some(Ok(capacity))) => Ok(Reading::Load { load, capacity }),
+        _ => Err("it does not print `load capacity`, two whole numbers".to_owned()),
     }
 }
 

@@ -79,6 +79,11 @@ pub enum Command {
         after_help = "Example:\n  rais warden     its standard input is a socket of the node's"
     )]
     Warden,
+    /// Run the programs of tests and scripts for a node, which starts it; not for typing
+    #[command(
+        after_help = "Example:\n  rais runner     its standard input is a socket of the node's"
+    )]
+    Runner,
     /// Validate a host configuration, a group policy or a timing
     #[command(after_help = "Example:\n  rais check /etc/rais/rais.toml\n  rais check web.toml")]
     Check {

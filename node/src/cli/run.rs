@@ -101,8 +101,8 @@ async fn dispatch<C: Commands>(
             let text = commands.join(&data_dir, args).await?;
             console.print(&text)
         }
-        Command::Warden => Err(CliError::failed(
-            "a warden is started by its node",
+        Command::Warden | Command::Runner => Err(CliError::failed(
+            "wardens and runners are started by their node",
             "run `rais node --config FILE`",
         )),
         Command::Node { config } => commands.node(load_host(&config)?).await,

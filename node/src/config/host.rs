@@ -42,6 +42,9 @@ pub struct HostConfig {
     pub driver: Driver,
     /// What the log looks like.
     pub log: LogConfig,
+    /// As whom the programs of tests, loads and scripts run; none: `nobody`, or as the daemon where that
+    /// is not root's. A name or `uid:gid`. Not the policy's: the array must not choose root here.
+    pub program_user: Option<String>,
 }
 
 /// A host's part in one service group.
@@ -145,6 +148,7 @@ impl HostConfig {
                 format: LogFormat::Text,
                 level: LogLevel::Info,
             },
+            program_user: None,
         }
     }
 
@@ -190,6 +194,9 @@ impl HostConfig {
             self.log.format.as_str(),
             self.log.level.as_str()
         );
+        if let Some(user) = &self.program_user {
+            let _ = writeln!(out, "\n[programs]\nuser = {}", quote(user));
+        }
         for member in &self.members {
             let _ = writeln!(out, "\n[[member]]\ngroup = {}", quote(&member.group));
             let _ = writeln!(out, "preferred = {}", quote_all(&member.preferred));

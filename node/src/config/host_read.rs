@@ -27,9 +27,9 @@ use super::scalar::{
 use super::section::{Placed, Section, nearest};
 
 /// Keys at the top of the file.
-pub(crate) const ROOT: [&str; 11] = [
+pub(crate) const ROOT: [&str; 12] = [
     "name", "data_dir", "control", "admin", "dns", "observer", "member", "driver", "gate",
-    "loopback", "log",
+    "loopback", "log", "programs",
 ];
 const DNS: [&str; 3] = ["listen", "key", "observer"];
 const ADMIN: [&str; 2] = ["listen", "open_on_loopback"];
@@ -49,6 +49,9 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Ho
     let (dns, dns_keys, observer) = read_dns(root, loopback, &mut used, report);
     let (admin, admin_open_on_loopback) = read_admin(root, &mut used, report);
     let log = read_log(root, report);
+    let programs = root.table("programs", "[programs]", &["user"], &ROOT, report);
+    let program_user =
+        programs.and_then(|section| section.text("user", "\"nobody\"", user, report));
     let members = read_members(root, loopback, observer, report);
     let own = OwnAddresses {
         control: &control,
@@ -68,7 +71,20 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Ho
         members: members.into_iter().filter_map(Member::finish).collect(),
         driver,
         log,
+        program_user: program_user.map(|one| one.value),
     })
+}
+
+/// A user's name, or `uid:gid`; whether there is such a one is this machine's business.
+fn user(text: &str) -> Result<String, Complaint> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.:$".contains(c);
+    if text.is_empty() || text.len() > 64 || !text.chars().all(fits) {
+        return Err(complaint(
+            format!("`{}` is no user", text.escape_debug()),
+            "write a user's name, or uid:gid",
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 /// An absolute path, since the daemon's working directory is anybody's guess.

@@ -250,6 +250,7 @@ fn guess(text: &str) -> Guess {
     };
     let host = votes(&[
         "data_dir", "control", "admin", "dns", "observer", "member", "driver", "loopback", "log",
+        "programs",
     ]);
     let policy = votes(&policy_read::ROOT) - votes(&["name"]);
     if votes(&timing::ROOT) > host.max(policy) {

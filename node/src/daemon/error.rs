@@ -64,6 +64,12 @@ pub enum DaemonError {
     /// There is no warden to hold service addresses.
     #[error(transparent)]
     Warden(#[from] crate::warden::child::NoWarden),
+    /// There is nobody to run programs.
+    #[error(transparent)]
+    Runner(#[from] monitor::runner::NoRunner),
+    /// Programs are to run as somebody who is not there.
+    #[error("[programs] user: {0}")]
+    ProgramUser(String),
     /// Whoever held the service addresses ended by itself, or did not keep up.
     #[error(
         "the warden has ended, so this host can hold no address; the log says why. Start the daemon again; the other hosts go on"

@@ -22,6 +22,7 @@ mod phases;
 mod pulse;
 mod queries;
 mod register;
+pub mod scripted;
 mod shelf;
 mod watch;
 pub mod wire;
@@ -42,7 +43,8 @@ use host::driver::{AddressDriver, Gate};
 use host::loopback::Loopback;
 use host::refusing::Refusing;
 use host::steady::{self, capability};
-use monitor::watch::Monitor;
+use monitor::runner::{self, Runner};
+use monitor::watch::{Monitor, Script};
 use statemachine::{Boot, Command, Entry, HostId, LogTime, State, Timing as StateTiming};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -67,6 +69,7 @@ pub use error::DaemonError;
 use journal::Journal;
 use mailbox::{Letter, Mailbox};
 use pulse::{Doer, Ended, Outlets, Proposal, Pulse};
+use scripted::Call;
 use shelf::Shelf;
 use watch::Watch;
 
@@ -298,18 +301,17 @@ struct Running {
 }
 
 async fn start(config: HostConfig) -> Result<Running, DaemonError> {
-    let warden = part_with_privilege(&config)?;
+    let (warden, runner) = part_with_privilege(&config)?;
     let identity = load_identity(&config)?;
     let (mut pulse, waker) = Pulse::new().map_err(DaemonError::Thread)?;
     let (mailbox, inbox) = mailbox::mailbox(waker);
     let journal = Arc::new(Journal::new());
     let carrier = Arc::new(Carrier::default());
     let shelf = Arc::new(Shelf::new(follow::primary(&config)?));
-    let monitor = watch_services(identity.host(), &mailbox)?;
+    let monitor = watch_services(identity.host(), runner, &mailbox)?;
     let told = (&mailbox, &monitor, &shelf, &journal);
     let raft = open_raft(&config, &identity, &carrier, told).await?;
-    let bound = pulse.bind(&config.control);
-    bound.map_err(|(address, source)| DaemonError::Bind { address, source })?;
+    bind(&mut pulse, &config.control)?;
     write_pid(&config.data_dir)?;
     let boot = Boot(raft.store().next_boot().await?);
     let links = link(&config, &identity, boot).await?;
@@ -319,16 +321,15 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let (me, state) = (identity.host(), raft.state());
     let hired = hire(&config, warden, (me, boot), &state, &mailbox).await?;
     let at = anchor::recall(raft.store(), state.at).await;
-    let core = Core::new(me, boot, state, at, random::dice(), clock::now());
-    let core = core.vowing(hired.vow);
+    let core = Core::new(me, boot, state, at, random::dice(), clock::now()).vowing(hired.vow);
     let (proposals, proposed) = mpsc::channel(PROPOSALS);
     let (elect, elected) = mpsc::channel(1);
-    let sessions = Arc::clone(&links.sessions);
     let outlets = Outlets {
         proposals,
         elect,
         doer: hired.doer,
-        sessions,
+        sessions: Arc::clone(&links.sessions),
+        scripts: run_scripts(&config.name, &monitor, &mailbox),
     };
     let beating = pulse
         .start(core, inbox, outlets)
@@ -372,6 +373,11 @@ fn load_identity(config: &HostConfig) -> Result<ArrayIdentity, DaemonError> {
         return Err(DaemonError::Name { config, identity });
     }
     Ok(identity)
+}
+
+fn bind(pulse: &mut Pulse, control: &[SocketAddr]) -> Result<(), DaemonError> {
+    let bound = pulse.bind(control);
+    bound.map_err(|(address, source)| DaemonError::Bind { address, source })
 }
 
 /// What reaches other hosts and what they reach.
@@ -446,15 +452,46 @@ async fn join<T: Send + 'static>(
 }
 
 /// The monitor, which tells the control thread how the services of this host are.
-fn watch_services(me: HostId, mailbox: &Mailbox) -> Result<Monitor, DaemonError> {
+fn watch_services(
+    me: HostId,
+    runner: Option<Runner>,
+    mailbox: &Mailbox,
+) -> Result<Monitor, DaemonError> {
     let mailbox = mailbox.clone();
     let tell = move |group, measured| {
         mailbox.post(Letter::Event(Event::Measured { group, measured }));
     };
     // Its thread ends with the last copy of the handle, or with the process.
     let (monitor, _thread) =
-        Monitor::start(me, clock::now, Box::new(tell)).map_err(DaemonError::Thread)?;
+        Monitor::start(me, clock::now, runner, Box::new(tell)).map_err(DaemonError::Thread)?;
     Ok(monitor)
+}
+
+/// Starts scripts through the monitor, and tells the control thread how they ended.
+fn run_scripts(
+    name: &str,
+    monitor: &Monitor,
+    mailbox: &Mailbox,
+) -> Box<dyn Fn(Call) -> bool + Send> {
+    let (name, monitor, mailbox) = (name.to_owned(), monitor.clone(), mailbox.clone());
+    Box::new(move |call| {
+        let (mailbox, environment) = (mailbox.clone(), call.environment(&name));
+        let (words, timeout_ms) = (vec![call.path.clone()], call.timeout_ms);
+        let reply = move |result: Result<String, String>| {
+            let (address, what) = (call.address, call.which.word());
+            match &result {
+                Ok(said) => tracing::info!(%address, path = call.path, said, "{what} ended"),
+                Err(error) => tracing::error!(%address, path = call.path, error, "{what} failed"),
+            }
+            mailbox.post(Letter::Script(address, result.map(|_| ())));
+        };
+        monitor.run(Script {
+            words,
+            environment,
+            timeout_ms,
+            reply: Box::new(reply),
+        })
+    })
 }
 
 async fn open_raft(
@@ -506,10 +543,16 @@ fn raft_timing(data_dir: &Path) -> RaftTiming {
 /// Heartbeat, shortest and longest election time-out in ms, as the log had them last.
 const RAFT_TIMING_FILE: &str = "raft-timing";
 
-/// The warden, and then no more privilege than a name server needs: from here on only the warden may
-/// change the network. Before the first thread, since each has capabilities of its own.
-fn part_with_privilege(config: &HostConfig) -> Result<Option<Warden>, DaemonError> {
+/// The warden and the runner, and then no more privilege than a name server needs: from here on only the
+/// warden may change the network, and only the runner may be another user. Before the first thread, since
+/// each has capabilities of its own.
+fn part_with_privilege(
+    config: &HostConfig,
+) -> Result<(Option<Warden>, Option<Runner>), DaemonError> {
     let serves = !config.members.is_empty() && !config.observer;
+    let user = runner::find_user(config.program_user.as_deref());
+    let user = user.map_err(DaemonError::ProgramUser)?;
+    let runner = serves.then(|| Runner::start(user)).transpose()?;
     let real = serves && !matches!(config.driver, Driver::Loopback { .. });
     let warden = real.then(Warden::start).transpose()?;
     let mut kept = capability::NODE;
@@ -523,7 +566,7 @@ fn part_with_privilege(config: &HostConfig) -> Result<Option<Warden>, DaemonErro
     if let Err(error) = steady::keep_only(kept) {
         tracing::warn!(%error, "the daemon keeps its capabilities");
     }
-    Ok(warden)
+    Ok((warden, runner))
 }
 
 /// Who holds this host's addresses.

@@ -12,7 +12,7 @@ use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use control::{Core, Event, HostAction, Output};
+use control::{Core, Event, HostAction, HostEvent, Output};
 use mio::net::UdpSocket;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use super::datagram;
 use super::mailbox::{Inbox, Letter};
+use super::scripted::{Call, Next, Scripted};
 use crate::clock;
 use crate::transport::Sessions;
 use crate::warden::child::{Warden, log};
@@ -74,6 +75,8 @@ pub struct Outlets {
     pub doer: Doer,
     /// Seals and opens datagrams.
     pub sessions: Arc<Sessions>,
+    /// Starts scripts, and never waits for one; false when it cannot.
+    pub scripts: Box<dyn Fn(Call) -> bool + Send>,
 }
 
 /// The sockets and the clock of the control thread, before it starts.
@@ -139,6 +142,7 @@ impl Pulse {
             inbox,
             outlets,
             packet: Vec::new(),
+            scripted: Scripted::default(),
         };
         std::thread::Builder::new()
             .name("control".into())
@@ -163,6 +167,7 @@ struct Beating {
     inbox: Inbox,
     outlets: Outlets,
     packet: Vec<u8>,
+    scripted: Scripted,
 }
 
 impl Beating {
@@ -184,8 +189,13 @@ impl Beating {
             more = letters.len() >= BATCH;
             for letter in letters {
                 match letter {
+                    Letter::Event(Event::Host(told)) => self.hear_driver(told)?,
                     Letter::Event(event) => self.step(event)?,
                     Letter::Question(question) => question(&self.core, clock::now()),
+                    Letter::Script(address, result) => {
+                        let next = self.scripted.ran(address, result);
+                        self.go_on(next)?;
+                    }
                     Letter::Stop => return Ok(Ended::Stopped),
                 }
             }
@@ -271,7 +281,7 @@ impl Beating {
             };
             warden.flush()?;
             match warden.hear()? {
-                Some(Told::Host(told)) => self.step(Event::Host(told))?,
+                Some(Told::Host(told)) => self.hear_driver(told)?,
                 Some(Told::Line { level, text }) => log(level, &text),
                 Some(Told::Renewed | Told::Ready { .. } | Told::NoGate { .. }) => {}
                 None => return Ok(()),
@@ -302,7 +312,11 @@ impl Beating {
                         );
                     }
                 }
-                Output::Perform(action) => self.perform(action)?,
+                Output::Perform(action) => {
+                    let leased = self.core.lease_deadline() > Some(clock::now());
+                    let next = self.scripted.order(self.core.state(), leased, action);
+                    self.go_on(next)?;
+                }
                 Output::Elect { to } => {
                     // One election is enough; without it the time-out comes.
                     let _elected = self.outlets.elect.try_send(to);
@@ -313,6 +327,30 @@ impl Beating {
             Doer::Warden(warden) if moved => warden.listeners(listeners(&self.core)),
             _ => Ok(()),
         }
+    }
+
+    /// What the driver told, after the script that it calls for.
+    fn hear_driver(&mut self, told: HostEvent) -> Result<(), Cut> {
+        let next = self.scripted.told(self.core.state(), told);
+        self.go_on(next)
+    }
+
+    fn go_on(&mut self, next: Vec<Next>) -> Result<(), Cut> {
+        for next in next {
+            match next {
+                Next::Perform(action) => self.perform(action)?,
+                Next::Tell(event) => self.step(Event::Host(event))?,
+                Next::Run(call) => {
+                    let address = call.address;
+                    if !(self.outlets.scripts)(call) {
+                        let refused = Err("it could not be started".to_owned());
+                        let next = self.scripted.ran(address, refused);
+                        self.go_on(next)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn perform(&mut self, action: HostAction) -> Result<(), Cut> {

@@ -46,7 +46,6 @@ pub fn changes(state: &State, policy: &Policy) -> Vec<String> {
     let current = current.filter(|group| !group.deleting);
     let mut changes = policy_diff(current.map(|group| &group.policy), policy);
     let idle = [
-        (policy.scripts.is_some(), "scripts"),
         (policy.traps.is_some(), "traps"),
         (
             policy.quorum_loss == QuorumLoss::LastResort,

@@ -1,0 +1,127 @@
+//! What 200 test objects at 1 s cost: `cargo run --release -p monitor --example cost [SECONDS]`.
+//!
+//! 100 `tcp` and 100 `http` tests of a service in this process. Prints the processor time of the
+//! monitor's thread alone, in percent of a core, and the memory of the whole process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use control::Instant;
+use monitor::watch::Monitor;
+use statemachine::{
+    Command, Entry, GroupCommand, GroupName, HostId, Member, Policy, State, TestKind, TestSpec,
+    apply,
+};
+
+fn now() -> Instant {
+    Instant(host::clock::boottime_us())
+}
+
+/// Answers whoever asks, and counts them.
+fn serve(served: Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            served.fetch_add(1, Ordering::Relaxed);
+            let mut question = [0; 1024];
+            if stream.read(&mut question).is_ok_and(|length| length > 0) {
+                let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            }
+        }
+    });
+    address
+}
+
+fn tests(address: SocketAddr) -> Vec<TestSpec> {
+    let kind = |n: u64| match n.is_multiple_of(2) {
+        true => TestKind::Tcp {
+            target: address.to_string(),
+        },
+        false => TestKind::Http {
+            url: format!("http://{address}/health"),
+            expect_status: 200,
+            expect_body: None,
+        },
+    };
+    // Intervals that differ by a millisecond, or equal tests would be one object.
+    let test = |n| TestSpec {
+        name: n_name(n),
+        kind: kind(n),
+        interval_ms: 900 + n,
+        timeout_ms: 500,
+        rise: 2,
+        fall: 2,
+    };
+    (0..200).map(test).collect()
+}
+
+fn n_name(n: u64) -> String {
+    format!("test{n}")
+}
+
+/// Ticks of 10 ms that the thread named so has used.
+fn ticks(name: &str) -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let stats = tasks.map(|task| std::fs::read_to_string(task.path().join("stat")).unwrap());
+    let own = stats.filter(|stat| stat.contains(&format!("({name})")));
+    let sum = |stat: String| -> u64 {
+        let rest = stat.rsplit(')').next().unwrap().to_owned();
+        let fields: Vec<u64> = rest
+            .split_whitespace()
+            .filter_map(|f| f.parse().ok())
+            .collect();
+        // After state: ppid pgrp session tty tpgid flags minflt cminflt majflt cmajflt utime stime;
+        // tpgid may be negative, and is then left out above.
+        let at = fields.len() - (50 - 13);
+        fields[at] + fields[at + 1]
+    };
+    own.map(sum).sum()
+}
+
+fn main() {
+    let seconds = std::env::args()
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(20);
+    let served = Arc::new(AtomicUsize::new(0));
+    let address = serve(Arc::clone(&served));
+    let mut policy = Policy::new("web", "web.example.");
+    policy.tests = tests(address);
+    let mut state = State::default();
+    let apply_it = GroupCommand::Apply {
+        policy: Box::new(policy),
+        seen: None,
+    };
+    let entry = Entry {
+        commands: vec![Command::Group(apply_it)],
+        ..Entry::default()
+    };
+    apply(&mut state, 1, &entry);
+    let group = state.groups.get_mut(&GroupName("web".into())).unwrap();
+    group.members.insert(HostId(1), Member::new(Vec::new()));
+    let tell = |_, verdict| println!("verdict: {verdict:?}");
+    let (monitor, _thread) = Monitor::start(HostId(1), now, None, Box::new(tell)).unwrap();
+    monitor.follow(Arc::new(state));
+    std::thread::sleep(Duration::from_secs(2));
+    let (before, runs) = (ticks("monitor"), served.load(Ordering::Relaxed));
+    std::thread::sleep(Duration::from_secs(seconds));
+    let used = ticks("monitor") - before;
+    let runs = served.load(Ordering::Relaxed) - runs;
+    println!("{} runs a second", runs as u64 / seconds);
+    println!("{:.2} % of a core", used as f64 / seconds as f64);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    for line in status.lines().filter(|line| line.starts_with("VmRSS")) {
+        println!("{line}");
+    }
+}
