@@ -7,6 +7,7 @@
 
 mod blow;
 mod calm;
+mod flood;
 mod storm;
 
 use chaos::lab::array::{Array, home_addresses};

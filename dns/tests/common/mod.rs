@@ -2,6 +2,8 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods)]
 
+pub mod queries;
+
 use std::net::SocketAddr;
 
 use dns::wire::Incoming;
