@@ -20,6 +20,7 @@ mod group;
 mod intruder;
 mod json;
 mod life;
+mod limits;
 mod monitor;
 mod operator;
 mod orphan;

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::dns_key::DnsKey;
+use super::dns_limits::DnsLimits;
 use super::prefix::Prefix;
 
 /// Where the admin API listens unless the file says otherwise.
@@ -32,6 +33,8 @@ pub struct HostConfig {
     pub admin_open_on_loopback: bool,
     /// Where the DNS server listens, UDP and TCP; empty: this host serves no DNS.
     pub dns: Vec<SocketAddr>,
+    /// What the DNS server may use, and how often it says the same.
+    pub dns_limits: DnsLimits,
     /// Keys shared with name servers that follow our zones.
     pub dns_keys: Vec<DnsKey>,
     /// Votes and serves DNS but never holds a service address.
@@ -140,6 +143,7 @@ impl HostConfig {
             admin: DEFAULT_ADMIN,
             admin_open_on_loopback: false,
             dns: Vec::new(),
+            dns_limits: DnsLimits::default(),
             dns_keys: Vec::new(),
             observer: false,
             members: Vec::new(),
@@ -179,6 +183,7 @@ impl HostConfig {
             let _ = writeln!(out, "open_on_loopback = true");
         }
         let _ = writeln!(out, "\n[dns]\nlisten = {}", quote_all(&self.dns));
+        out += &self.dns_limits.to_toml();
         for key in &self.dns_keys {
             let _ = writeln!(out, "\n[[dns.key]]\nname = {}", quote(&key.name));
             let _ = writeln!(out, "algorithm = \"{}\"", key.algorithm.as_str());

@@ -16,6 +16,7 @@ use statemachine::{MAX_GROUPS, MAX_PREFERRED};
 
 use super::diagnostic::Report;
 use super::dns_key::{self, DnsKey};
+use super::dns_limits::{self, DnsLimits};
 use super::host::{
     DEFAULT_ADMIN, DEFAULT_LOOPBACK_HTTP_PORT, Driver, HostConfig, LogConfig, LogFormat, LogLevel,
     MemberConfig,
@@ -31,7 +32,15 @@ pub(crate) const ROOT: [&str; 12] = [
     "name", "data_dir", "control", "admin", "dns", "observer", "member", "driver", "gate",
     "loopback", "log", "programs",
 ];
-const DNS: [&str; 3] = ["listen", "key", "observer"];
+const DNS: [&str; 7] = [
+    "listen",
+    "threads",
+    "tcp_connections",
+    "tcp_connections_per_client",
+    "rate",
+    "key",
+    "observer",
+];
 const ADMIN: [&str; 2] = ["listen", "open_on_loopback"];
 const MEMBER: [&str; 3] = ["group", "preferred", "interface"];
 /// Most control addresses of a host; each is tried and heartbeats go to all.
@@ -46,7 +55,8 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Ho
     let (driver, loopback) = read_driver(root, report);
     let mut used = Ports::default();
     let control = read_control(root, loopback, &mut used, report);
-    let (dns, dns_keys, observer) = read_dns(root, loopback, &mut used, report);
+    let served = read_dns(root, loopback, &mut used, report);
+    let (dns, observer) = (served.listen, served.observer);
     let (admin, admin_open_on_loopback) = read_admin(root, &mut used, report);
     let log = read_log(root, report);
     let programs = root.table("programs", "[programs]", &["user"], &ROOT, report);
@@ -66,7 +76,8 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Ho
         admin: admin.map_or(DEFAULT_ADMIN, |one| one.value),
         admin_open_on_loopback,
         dns: dns.into_iter().map(|one| one.value).collect(),
-        dns_keys,
+        dns_limits: served.limits,
+        dns_keys: served.keys,
         observer,
         members: members.into_iter().filter_map(Member::finish).collect(),
         driver,
@@ -208,16 +219,30 @@ fn read_control(
     listen
 }
 
+/// What `[dns]` says.
+struct Served {
+    listen: Vec<Placed<SocketAddr>>,
+    limits: DnsLimits,
+    keys: Vec<DnsKey>,
+    observer: bool,
+}
+
 fn read_dns(
     root: &Section<'_, '_>,
     loopback: bool,
     used: &mut Ports,
     report: &mut Report<'_>,
-) -> (Vec<Placed<SocketAddr>>, Vec<DnsKey>, bool) {
+) -> Served {
     let at_top = root.flag("observer", report);
     let Some(section) = root.table("dns", "[dns]", &DNS, &ROOT, report) else {
-        return (Vec::new(), Vec::new(), at_top.unwrap_or(false));
+        return Served {
+            listen: Vec::new(),
+            limits: DnsLimits::default(),
+            keys: Vec::new(),
+            observer: at_top.unwrap_or(false),
+        };
     };
+    let limits = dns_limits::read(&section, report);
     let keys = dns_key::read(&section, report);
     let below = section.flag("observer", report);
     if at_top.is_some() && section.has("observer") {
@@ -235,7 +260,12 @@ fn read_dns(
     );
     limit(&section, "listen", listen.len(), MAX_DNS, report);
     used.take("[dns]", &listen, report);
-    (listen, keys, at_top.or(below).unwrap_or(false))
+    Served {
+        listen,
+        limits,
+        keys,
+        observer: at_top.or(below).unwrap_or(false),
+    }
 }
 
 fn read_admin(

@@ -9,6 +9,7 @@
 
 mod diagnostic;
 mod dns_key;
+mod dns_limits;
 mod host;
 mod host_read;
 mod objects;
@@ -32,6 +33,7 @@ use toml::de::DeTable;
 
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_DIAGNOSTICS};
 pub use dns_key::DnsKey;
+pub use dns_limits::DnsLimits;
 pub use host::{
     DEFAULT_ADMIN, DEFAULT_LOOPBACK_HTTP_PORT, Driver, HostConfig, LogConfig, LogFormat, LogLevel,
     MemberConfig,

@@ -19,7 +19,9 @@ pub(super) fn primary(config: &HostConfig) -> Result<Arc<Primary>, DaemonError> 
 /// The name server; SERVFAIL until what this host knew is recovered.
 pub(super) fn serve(config: &HostConfig, shelf: &Shelf) -> Result<Arc<DnsServer>, DaemonError> {
     let secret = crate::random::bytes().map_err(DaemonError::Random)?;
-    let settings = Settings::new(secret, crate::clock::wall_us);
+    let settings = config
+        .dns_limits
+        .of(Settings::new(secret, crate::clock::wall_us));
     let (zones, primary) = (shelf.zones(), shelf.primary());
     let server = DnsServer::bind_primary(&config.dns, zones, primary, settings)?;
     Ok(Arc::new(server))
