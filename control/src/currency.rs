@@ -5,8 +5,8 @@
 //! direction of a link, nor a leader that has lost its own quorum, nor a long sleep passes for contact.
 //!
 //! A learner of a large array hears no heartbeats: acknowledgements of its own by a quorum count for it.
-//! Limits: a hint for people and for DNS, never for a lease; an entry that was committed and applied by
-//! nobody in that quorum yet is not waited for.
+//! Limits: a hint for people and for DNS, never for a lease. A heartbeat counts from when it came, so what
+//! the network holds it back for is not seen; an entry that nobody in that quorum has applied is not waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
