@@ -19,7 +19,11 @@ pub(crate) fn say_effect(state: &State, effect: &Effect) -> String {
             epoch, acquire_ms, ..
         } => format!(" epoch={epoch} took={acquire_ms}ms"),
         Happening::Assigned { epoch } => format!(" epoch={epoch}"),
-        Happening::AcquireFail { error } | Happening::ReleaseFail { error } => {
+        Happening::AcquireFail { error }
+        | Happening::ReleaseFail { error }
+        | Happening::TestFailed { error }
+            if !error.is_empty() =>
+        {
             format!(" \"{error}\"")
         }
         Happening::NetworkLost { control } | Happening::NetworkFound { control } => {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use statemachine::{AddressState, Boot, Epoch, GroupName, HostId, State};
 
-use crate::{Client, GroupReport, HeldPhase, HeldReport, Instant, Report};
+use crate::{Client, GroupReport, HeldPhase, HeldReport, Instant, MAX_WHY, Report};
 
 /// A claim of an address by another machine is told for so long after it was last heard, in ms: the
 /// driver tells of one every 10 s.
@@ -142,6 +142,8 @@ struct Held {
     phase: HeldPhase,
     began: Instant,
     contested: Option<(String, Instant)>,
+    /// Told to go under a lease that has been valid since: it is served until its script has ended.
+    lingers: bool,
 }
 
 /// What this host holds and is busy with.
@@ -149,9 +151,26 @@ struct Held {
 pub struct Agent {
     held: BTreeMap<IpAddr, Held>,
     groups: BTreeMap<GroupName, LocalGroup>,
+    why: BTreeMap<GroupName, String>,
 }
 
 impl Agent {
+    /// Takes in why a group is not well here; none while it is.
+    pub fn explain(&mut self, group: GroupName, why: Option<String>) {
+        match why {
+            Some(mut why) => {
+                let end = (0..=MAX_WHY.min(why.len())).rev();
+                why.truncate(
+                    end.into_iter()
+                        .find(|end| why.is_char_boundary(*end))
+                        .unwrap_or(0),
+                );
+                self.why.insert(group, why);
+            }
+            None => drop(self.why.remove(&group)),
+        }
+    }
+
     /// Takes in what the tests and loads of one group say. True when it changed.
     pub fn measure(&mut self, group: GroupName, measured: LocalGroup) -> bool {
         self.groups.insert(group, measured) != Some(measured)
@@ -178,7 +197,11 @@ impl Agent {
             let stands = |(_, since): &(String, Instant)| now.ms_since(*since) < CONTEST_MS;
             held.contested = held.contested.take().filter(stands);
         }
-        let mut actions = self.let_go(&wanted);
+        let leased = lease.is_some();
+        let mut actions = self.let_go(&wanted, leased);
+        self.held
+            .values_mut()
+            .for_each(|held| held.lingers &= leased);
         // A failure stays told, and is not tried again, until the log has moved on: with lease or
         // without. The leader may have given the address away on the strength of this report.
         let stands = |ip: &IpAddr, epoch| {
@@ -209,6 +232,7 @@ impl Agent {
                     phase,
                     began: now,
                     contested: None,
+                    lingers: false,
                 },
             );
             let prefix_len = address.prefix_len;
@@ -224,7 +248,7 @@ impl Agent {
     }
 
     /// Releases for all that is held and not wanted.
-    fn let_go(&mut self, wanted: &[((IpAddr, Epoch), Instant)]) -> Vec<HostAction> {
+    fn let_go(&mut self, wanted: &[((IpAddr, Epoch), Instant)], leased: bool) -> Vec<HostAction> {
         let mut actions = Vec::new();
         for (ip, held) in &mut self.held {
             let stays = wanted
@@ -232,6 +256,7 @@ impl Agent {
                 .any(|((address, epoch), _)| address == ip && *epoch == held.epoch);
             if !stays && matches!(held.phase, HeldPhase::Acquiring | HeldPhase::Online { .. }) {
                 held.phase = HeldPhase::Releasing;
+                held.lingers = leased;
                 actions.push(HostAction::Release {
                     address: *ip,
                     group: held.group.clone(),
@@ -257,11 +282,15 @@ impl Agent {
             .collect()
     }
 
-    /// True when it has, or is about to have, an address; one that goes is served until its script ended.
+    /// True when it has, or is about to have, an address, or one that goes is served still.
     #[must_use]
     pub fn serves(&self) -> bool {
-        let failed = |held: &Held| matches!(held.phase, HeldPhase::Failed { .. });
-        self.held.values().any(|held| !failed(held))
+        let live = |held: &Held| match held.phase {
+            HeldPhase::Acquiring | HeldPhase::Online { .. } => true,
+            HeldPhase::Releasing => held.lingers,
+            HeldPhase::Failed { .. } => false,
+        };
+        self.held.values().any(live)
     }
 
     /// An acquire ended. Ignored when the address was told to go meanwhile.
@@ -349,6 +378,7 @@ impl Agent {
                 healthy,
                 load,
                 capacity,
+                why: self.why.get(name).filter(|_| !healthy).cloned(),
             }
         });
         Report {

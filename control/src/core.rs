@@ -311,6 +311,7 @@ impl Core {
             Event::Proposed { id } => {
                 self.in_flight = self.in_flight.filter(|(current, _)| *current != id)
             }
+            Event::Explained { group, why } => self.agent.explain(group, why),
             Event::Measured { group, measured } => {
                 let news = self.agent.measure(group, measured);
                 self.say_at_once(now, news);

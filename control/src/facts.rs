@@ -81,10 +81,17 @@ pub(crate) fn health(state: &State, view: &View) -> Vec<Command> {
             let current = view.fresh(*id).and_then(|_| view.report(*id, name));
             if let Some(report) = current.filter(|report| report.healthy != member.healthy) {
                 let (host, group, healthy) = (*id, name.clone(), report.healthy);
-                commands.push(Command::Group(GroupCommand::Health {
-                    host,
-                    group,
-                    healthy,
+                commands.push(Command::Group(match &report.why {
+                    Some(why) if !healthy => GroupCommand::TestFailed {
+                        host,
+                        group,
+                        error: why.clone(),
+                    },
+                    _ => GroupCommand::Health {
+                        host,
+                        group,
+                        healthy,
+                    },
                 }));
             }
         }

@@ -151,7 +151,12 @@ pub struct GroupReport {
     pub load: u32,
     /// Capacity; 0 when nothing measures it.
     pub capacity: u32,
+    /// Which test fails, and why; at most [`MAX_WHY`] bytes. None while all is well.
+    pub why: Option<String>,
 }
+
+/// Longest [`GroupReport::why`], in bytes: a heartbeat holds some of them beside its addresses.
+pub const MAX_WHY: usize = 120;
 
 impl Report {
     /// What it says of one address.

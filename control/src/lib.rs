@@ -32,7 +32,7 @@ pub use clients::{Client, ClientList};
 pub use core::Core;
 pub use event::{Event, LogMark, Output, RaftStatus};
 pub use fence::Fences;
-pub use heartbeat::{GroupReport, Heartbeat, HeldPhase, HeldReport, Message, Report, Vow};
+pub use heartbeat::{GroupReport, Heartbeat, HeldPhase, HeldReport, MAX_WHY, Message, Report, Vow};
 pub use lease::Lease;
 pub use placement::{Candidate, Placed, Verdict, place};
 pub use plan::{Plan, Step, plan};

@@ -40,7 +40,10 @@ pub enum Verdict {
     /// An operator keeps it from acquiring.
     Quiesced,
     /// Its tests fail.
-    Unhealthy,
+    Unhealthy {
+        /// Which, and why, as far as it said.
+        why: Option<String>,
+    },
     /// It failed to take this address a short while ago.
     Backoff {
         /// Not before this instant.
@@ -80,7 +83,7 @@ impl Verdict {
                 | Self::Leaseless
                 | Self::Observer
                 | Self::Quiesced
-                | Self::Unhealthy
+                | Self::Unhealthy { .. }
                 | Self::Backoff { .. }
         )
     }
@@ -155,7 +158,11 @@ pub(crate) fn hindrance(
         () if host.observer => Some(Verdict::Observer),
         () if view.fresh(id).is_none() => Some(Verdict::Silent),
         () if member.quiesced => Some(Verdict::Quiesced),
-        () if !member.healthy => Some(Verdict::Unhealthy),
+        () if !member.healthy => {
+            let report = view.report(id, &address.group);
+            let why = report.and_then(|report| report.why.clone());
+            Some(Verdict::Unhealthy { why })
+        }
         () => match backoff {
             Some(backoff) => Some(Verdict::Backoff {
                 until: backoff.until,

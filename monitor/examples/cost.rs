@@ -110,7 +110,7 @@ fn main() {
     apply(&mut state, 1, &entry);
     let group = state.groups.get_mut(&GroupName("web".into())).unwrap();
     group.members.insert(HostId(1), Member::new(Vec::new()));
-    let tell = |_, verdict| println!("verdict: {verdict:?}");
+    let tell = |_, verdict, _| println!("verdict: {verdict:?}");
     let (monitor, _thread) = Monitor::start(HostId(1), now, None, Box::new(tell)).unwrap();
     monitor.follow(Arc::new(state));
     std::thread::sleep(Duration::from_secs(2));

@@ -35,8 +35,8 @@ const SCRIPTS: usize = 2_048;
 /// How much less urgent than the daemon's other threads.
 const NICE: i32 = 5;
 
-/// Where verdicts go.
-pub type Tell = Box<dyn Fn(GroupName, LocalGroup) + Send>;
+/// Where verdicts go, each with which test fails and why.
+pub type Tell = Box<dyn Fn(GroupName, LocalGroup, Option<String>) + Send>;
 
 /// What the daemon keeps of a monitor.
 #[derive(Clone, Debug)]
@@ -326,11 +326,12 @@ impl Looking {
 
     fn tell_news(&mut self, now: Instant) {
         for (group, measured) in self.judge.news(now) {
-            match self.judge.why(now, &group) {
+            let why = self.judge.why(now, &group);
+            match &why {
                 Some(why) => tracing::warn!(%group, why, "not well"),
                 None => tracing::debug!(%group, ?measured, "measured"),
             }
-            (self.tell)(group, measured);
+            (self.tell)(group, measured, why);
         }
     }
 }

@@ -237,6 +237,15 @@ pub enum GroupCommand {
         /// The members that load keeps out.
         shed: Vec<HostId>,
     },
+    /// A member's tests fail, and it said how. `Health` is for what it does not say.
+    TestFailed {
+        /// Who.
+        host: HostId,
+        /// Which group.
+        group: GroupName,
+        /// Which test, and why.
+        error: String,
+    },
 }
 
 /// A change to who holds an address. `held_under` is the epoch that the author saw.

@@ -53,7 +53,10 @@ pub enum Happening {
         error: String,
     },
     /// A member's tests fail.
-    TestFailed,
+    TestFailed {
+        /// Which test, and why; empty when it did not say.
+        error: String,
+    },
     /// Nobody can serve an address.
     CannotAssign,
     /// A host is down; its leases have run out.
@@ -141,7 +144,7 @@ impl Happening {
             Self::AcquireFail { .. } => "acquireFail",
             Self::Release => "release",
             Self::ReleaseFail { .. } => "releaseFail",
-            Self::TestFailed => "testFailed",
+            Self::TestFailed { .. } => "testFailed",
             Self::CannotAssign => "cannotAssign",
             Self::HostDown { .. } => "hostDown",
             Self::HostUp => "hostUp",

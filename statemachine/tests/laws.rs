@@ -162,6 +162,11 @@ fn any_command() -> impl Strategy<Value = Command> {
             group: "web".into(),
             healthy
         })),
+        host().prop_map(|host| Command::Group(GroupCommand::TestFailed {
+            host,
+            group: "web".into(),
+            error: "test http: refused".into()
+        })),
         (1..9u32, proptest::collection::vec(address(), 0..4)).prop_map(|(seen, published)| {
             Command::Group(GroupCommand::Publish {
                 group: "web".into(),

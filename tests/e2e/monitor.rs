@@ -58,14 +58,18 @@ fn a_service_that_fails_loses_its_address_and_gets_it_back() {
             .iter()
             .all(|host| host["up"] == true)
     );
-    until("the event is told", 5, || {
-        let events = array.events(3);
-        let failed =
-            |event: &&serde_json::Value| event["kind"] == "testFailed" && event["host"] == "h2";
-        events.iter().find(failed).map(|_| ())
-    });
+    let told = until("the event is told", 5, || event(&array, "testFailed", "h2"));
+    assert!(told.contains("test port: cannot connect to"), "{told}");
     let why = array.rais(1, &["why", &service(2).to_string()]).good();
-    assert!(why.contains("tests fail"), "{why}");
+    assert!(
+        why.contains("its tests fail: test port: cannot connect"),
+        "{why}"
+    );
+    let groups = array.rais(1, &["groups"]).good();
+    assert!(
+        groups.contains("fail: test port: cannot connect"),
+        "{groups}"
+    );
     // Nothing is served there while it is away: the test looks at this host itself.
     let _here = listen((Ipv4Addr::LOCALHOST, port));
     services[1] = Some(listen((service(2), port)));

@@ -167,6 +167,7 @@ pub fn heartbeat(state: &State, host: &Host, nature: &Nature, seq: u64) -> Heart
                 healthy: nature.healthy,
                 load: nature.load,
                 capacity: 1000,
+                why: None,
             }],
         },
     }

@@ -9,6 +9,7 @@
 mod driver;
 mod gate;
 mod link;
+mod neighbours;
 mod netns;
 mod observer;
 mod place;

@@ -88,6 +88,7 @@ impl EventRecord {
 fn detail(what: &Happening) -> Option<String> {
     match what {
         Happening::AcquireFail { error } | Happening::ReleaseFail { error } => Some(error.clone()),
+        Happening::TestFailed { error } if !error.is_empty() => Some(error.clone()),
         Happening::HostFencing { silent_ms } => Some(format!("silent for {silent_ms} ms")),
         Happening::Contested { by } => Some(format!("the machine with MAC {by} claims it, too")),
         Happening::NetworkLost { control } => Some(format!(

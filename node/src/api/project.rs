@@ -48,6 +48,8 @@ pub struct LiveHost {
     pub lease_ms: Option<u64>,
     /// What guards its addresses.
     pub gate: Option<String>,
+    /// Which test fails in a group, and why.
+    pub failing: BTreeMap<GroupName, String>,
     /// Its load in each group, in units of that group's scale.
     pub utilization: BTreeMap<GroupName, u32>,
 }
@@ -124,6 +126,10 @@ fn group(state: &State, live: &Live, name: &GroupName) -> Option<GroupStatus> {
             preferred: member.preferred.iter().map(|one| one.ip).collect(),
             spare: member.is_spare(),
             healthy: member.healthy,
+            failing: live
+                .hosts
+                .get(id)
+                .and_then(|seen| seen.failing.get(name).cloned()),
             quiesced: member.quiesced,
             utilization: live
                 .hosts

@@ -122,6 +122,8 @@ pub struct MemberStatus {
     pub spare: bool,
     /// Its tests pass.
     pub healthy: bool,
+    /// Which test fails, and why; null while all is well, or when the answering host wasn't told.
+    pub failing: Option<String>,
     /// An operator keeps it from acquiring.
     pub quiesced: bool,
     /// Load in units of the group's scale; null when it wasn't reported.

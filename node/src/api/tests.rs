@@ -292,7 +292,7 @@ fn every_verdict_has_words_of_its_own() {
         V::Silent,
         V::Observer,
         V::Quiesced,
-        V::Unhealthy,
+        V::Unhealthy { why: None },
         V::Backoff { until },
         V::NotPinned,
         V::NotPreferred,

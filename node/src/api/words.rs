@@ -63,7 +63,10 @@ pub fn verdict_words(verdict: &Verdict, state: &State) -> String {
         Verdict::Leaseless => "its lease is not valid",
         Verdict::Observer => "it is an observer and never holds an address",
         Verdict::Quiesced => "an operator quiesced it",
-        Verdict::Unhealthy => "its tests fail",
+        Verdict::Unhealthy { why: None } => "its tests fail",
+        Verdict::Unhealthy { why: Some(why) } => {
+            return format!("passed over because its tests fail: {why}");
+        }
         Verdict::Backoff { until } => {
             let wait = until.since(state.at);
             return format!(
@@ -258,6 +261,10 @@ fn group_words(command: &GroupCommand, state: &State) -> String {
             healthy: false,
         } => format!(
             "note that the tests of {} in group {group} fail",
+            name(host)
+        ),
+        GroupCommand::TestFailed { host, group, error } => format!(
+            "note that {} is not well in group {group}: {error}",
             name(host)
         ),
         GroupCommand::Publish {

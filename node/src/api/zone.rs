@@ -224,6 +224,7 @@ mod tests {
                 healthy: true,
                 load: *load,
                 capacity: 1000,
+                why: None,
             };
             let heartbeat = Heartbeat {
                 boot: Boot(1),

@@ -245,7 +245,11 @@ fn member_row(member: &MemberStatus) -> Vec<Cell> {
         if member.healthy {
             toned(Tone::Good, "pass")
         } else {
-            toned(Tone::Bad, "fail")
+            let why = member.failing.as_ref();
+            toned(
+                Tone::Bad,
+                why.map_or_else(|| "fail".to_owned(), |why| format!("fail: {}", clean(why))),
+            )
         },
         if flags.is_empty() {
             optional(None::<String>)

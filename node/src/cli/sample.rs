@@ -36,6 +36,7 @@ fn member(host: &str, preferred: &[&str]) -> MemberStatus {
         preferred: preferred.iter().map(|text| ip(text)).collect(),
         spare: preferred.is_empty(),
         healthy: true,
+        failing: None,
         quiesced: false,
         utilization: Some(312),
         draining: false,

@@ -126,7 +126,7 @@ fn log(what: &Happening, record: &EventRecord) {
         }
         Happening::AcquireFail { .. }
         | Happening::ReleaseFail { .. }
-        | Happening::TestFailed
+        | Happening::TestFailed { .. }
         | Happening::HostDown { .. }
         | Happening::HostFencing { .. }
         | Happening::OrphanExpired => {

@@ -45,7 +45,9 @@ use host::refusing::Refusing;
 use host::steady::{self, capability};
 use monitor::runner::{self, Runner};
 use monitor::watch::{Monitor, Script};
-use statemachine::{Boot, Command, Entry, HostId, LogTime, State, Timing as StateTiming};
+use statemachine::{
+    Boot, Command, Entry, GroupName, HostId, LogTime, State, Timing as StateTiming,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -458,7 +460,12 @@ fn watch_services(
     mailbox: &Mailbox,
 ) -> Result<Monitor, DaemonError> {
     let mailbox = mailbox.clone();
-    let tell = move |group, measured| {
+    let tell = move |group: GroupName, measured, why| {
+        let explained = Event::Explained {
+            group: group.clone(),
+            why,
+        };
+        mailbox.post(Letter::Event(explained));
         mailbox.post(Letter::Event(Event::Measured { group, measured }));
     };
     // Its thread ends with the last copy of the handle, or with the process.

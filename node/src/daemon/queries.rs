@@ -140,8 +140,12 @@ fn live(core: &Core, now: Instant) -> (Arc<State>, Live) {
         let Some(seen) = core.view().of(*id).filter(|seen| seen.last.is_some()) else {
             continue;
         };
-        let mut utilization = BTreeMap::new();
+        let (mut utilization, mut failing) = (BTreeMap::new(), BTreeMap::new());
         for (name, group) in &state.groups {
+            let report = core.view().report(*id, name);
+            if let Some(why) = report.and_then(|report| report.why.clone()) {
+                failing.insert(name.clone(), why);
+            }
             if core
                 .view()
                 .report(*id, name)
@@ -163,6 +167,7 @@ fn live(core: &Core, now: Instant) -> (Arc<State>, Live) {
                 last_heard_ms: Some(ago),
                 lease_ms,
                 gate: None,
+                failing,
                 utilization,
             },
         );

@@ -380,7 +380,7 @@ pub(super) fn drop_if_expired(state: &mut State, ip: IpAddr) {
     }
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     let end = (0..=MAX_ERROR.min(text.len()))
         .rev()
         .find(|end| text.is_char_boundary(*end));

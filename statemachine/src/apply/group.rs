@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::Context;
+use super::address::cut;
 use crate::{
     AddressState, Effect, Group, GroupCommand, GroupName, Happening, HostId, MAX_GROUPS, Member,
     Policy, Reason, Rejected, State, Zone, truly_served,
@@ -46,21 +47,9 @@ pub(super) fn apply(
             host,
             group,
             healthy,
-        } => {
-            let mut changed = false;
-            change_member(state, group, *host, |member| {
-                changed = member.healthy != *healthy;
-                member.healthy = *healthy;
-            })?;
-            if changed {
-                let what = if *healthy {
-                    Happening::TestPassed
-                } else {
-                    Happening::TestFailed
-                };
-                cx.tell(Effect::new(what).group(group).host(*host));
-            }
-            Ok(())
+        } => health(state, (*host, group), *healthy, "", cx),
+        GroupCommand::TestFailed { host, group, error } => {
+            health(state, (*host, group), false, error, cx)
         }
         GroupCommand::Publish {
             group,
@@ -69,6 +58,28 @@ pub(super) fn apply(
             shed,
         } => publish(state, group, *seen, published, shed),
     }
+}
+
+fn health(
+    state: &mut State,
+    (host, group): (HostId, &GroupName),
+    healthy: bool,
+    error: &str,
+    cx: &mut Context<'_>,
+) -> Result<(), Rejected> {
+    let mut changed = false;
+    change_member(state, group, host, |member| {
+        changed = member.healthy != healthy;
+        member.healthy = healthy;
+    })?;
+    if changed {
+        let what = match healthy {
+            true => Happening::TestPassed,
+            false => Happening::TestFailed { error: cut(error) },
+        };
+        cx.tell(Effect::new(what).group(group).host(host));
+    }
+    Ok(())
 }
 
 fn apply_policy(
