@@ -65,6 +65,13 @@ fn a_service_that_fails_loses_its_address_and_gets_it_back() {
         why.contains("its tests fail: test port: cannot connect"),
         "{why}"
     );
+    let tests = array.json(2, &["tests"]);
+    let test = &tests["tests"][0];
+    assert_eq!(
+        (&test["name"], &test["good"]),
+        (&"port".into(), &false.into())
+    );
+    assert_eq!(test["looks_at"], format!("tcp 127.0.0.1:{port}"));
     let groups = array.rais(1, &["groups"]).good();
     assert!(
         groups.contains("fail: test port: cannot connect"),

@@ -26,8 +26,8 @@ pub use follow::{FollowedReport, SecondaryReport};
 pub use problem::{Problem, ProblemKind};
 pub use project::{Live, LiveHost, project};
 pub use report::{
-    CandidateReport, PlanReport, PlanStep, RecordLine, TimingReport, WhyReport, ZoneMarks,
-    ZoneMember, ZoneReport,
+    CandidateReport, PlanReport, PlanStep, RecordLine, TestLine, TestsReport, TimingReport,
+    WhyReport, ZoneMarks, ZoneMember, ZoneReport,
 };
 pub use request::{Hypothesis, MAX_HYPOTHESES, Request, Response};
 pub use status::{

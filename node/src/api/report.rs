@@ -151,6 +151,34 @@ pub struct ZoneMember {
     pub rank: Option<u32>,
 }
 
+/// `rais tests`: what the answering host looks at, of its own services.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestsReport {
+    /// That host.
+    pub host: String,
+    /// Its tests and loads, by group.
+    pub tests: Vec<TestLine>,
+}
+
+/// One test or load, as its host sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestLine {
+    /// Its group.
+    pub group: String,
+    /// Its name in the policy.
+    pub name: String,
+    /// `test` or `load`.
+    pub sort: String,
+    /// What it looks at, with `{address}` filled in.
+    pub looks_at: String,
+    /// It passes, by its rise and fall; a load is measured.
+    pub good: bool,
+    /// What the last run found; null before the first.
+    pub found: Option<String>,
+    /// How long ago that was, in ms.
+    pub ago_ms: Option<u64>,
+}
+
 /// `rais timing show`: the timing in force, and whether an older one may still count somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimingReport {

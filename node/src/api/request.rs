@@ -13,7 +13,7 @@ use statemachine::{Policy, Timing};
 
 use super::event::EventRecord;
 use super::problem::Problem;
-use super::report::{PlanReport, TimingReport, WhyReport, ZoneReport};
+use super::report::{PlanReport, TestsReport, TimingReport, WhyReport, ZoneReport};
 use super::status::Status;
 use super::when::WallTime;
 use crate::config::{Complaint, complaint, group_name, host_name};
@@ -113,6 +113,8 @@ pub enum Request {
         /// To whom.
         host: String,
     },
+    /// The tests and loads of the host that is asked; [`Response::Tests`].
+    Tests,
     /// The timing in force; [`Response::Timing`].
     TimingShow,
     /// Changes the timing; [`Response::Done`].
@@ -144,6 +146,7 @@ impl Request {
             | Self::Why { .. }
             | Self::Plan { .. }
             | Self::GroupShow { .. }
+            | Self::Tests
             | Self::TimingShow => false,
         }
     }
@@ -205,6 +208,8 @@ pub enum Response {
         /// For how many hosts it is good.
         uses: u32,
     },
+    /// To [`Request::Tests`].
+    Tests(TestsReport),
     /// To [`Request::TimingShow`].
     Timing(TimingReport),
     /// The request was refused.

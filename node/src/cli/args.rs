@@ -105,6 +105,11 @@ pub enum Command {
     /// Show the service groups and their members
     #[command(after_help = "Example:\n  rais groups")]
     Groups(Look),
+    /// Show what this host tests and measures of its own services, and what it found
+    #[command(
+        after_help = "Example:\n  rais tests\n  rais tests --json | jq '.tests[] | select(.good | not)'"
+    )]
+    Tests(Look),
     /// Show a group's zone: every record, and why each address is in or out; or push it elsewhere
     #[command(
         after_help = "Example:\n  rais zone web\n  rais zone web --rfc2136 10.77.0.53:53 --key push-key --secret-file /etc/rais/push-key --follow"

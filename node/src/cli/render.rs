@@ -5,7 +5,7 @@
 
 use crate::api::{
     AddressStatus, AddressWord, EventRecord, GroupStatus, HostStatus, HostWord, MemberStatus,
-    Phases, PlanReport, Status, WhyReport, ZoneReport, ZoneRule,
+    Phases, PlanReport, Status, TestLine, TestsReport, WhyReport, ZoneReport, ZoneRule,
 };
 
 use super::style::{Style, Tone};
@@ -177,6 +177,31 @@ fn host_row(host: &HostStatus, status: &Status) -> Vec<Cell> {
         optional(host.gate.as_ref()),
         cell(control.join(" ")),
     ]
+}
+
+/// What a host tests and measures of its own services.
+pub fn tests(report: &TestsReport, style: Style) -> String {
+    let row = |one: &TestLine| {
+        let state = match (one.sort.as_str(), one.good) {
+            ("load", true) => toned(Tone::Good, "measured"),
+            ("load", false) => toned(Tone::Warn, "unknown"),
+            (_, true) => toned(Tone::Good, "pass"),
+            (_, false) => toned(Tone::Bad, "fail"),
+        };
+        vec![
+            cell(&one.group),
+            cell(&one.sort),
+            cell(&one.name),
+            state,
+            optional(one.ago_ms.map(span)),
+            optional(one.found.as_ref()),
+            cell(&one.looks_at),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = report.tests.iter().map(row).collect();
+    let header = ["GROUP", "SORT", "NAME", "STATE", "LOOKED", "FOUND", "AT"];
+    let none = "no tests and no loads; a group's policy names them";
+    table(&header, &rows, none, style)
 }
 
 /// The groups, each with members and addresses.

@@ -201,6 +201,7 @@ fn request(command: Command) -> Result<(Request, Look), CliError> {
             },
             member.look,
         ),
+        Command::Tests(look) => (Request::Tests, look),
         Command::Move { address, to, look } => (Request::Move { address, to }, look),
         Command::Group(GroupCommand::Show { group, look, .. }) => {
             (Request::GroupShow { group }, look)
@@ -235,6 +236,8 @@ fn answer(response: Response, look: Look, console: &mut Console<'_>) -> Result<(
             let followed = super::follow::followed(zone.followed.as_ref(), style);
             console.print(&(render::zone(&zone, style) + &followed))
         }
+        Response::Tests(tests) if look.json => console.print_json(&tests),
+        Response::Tests(tests) => console.print(&render::tests(&tests, style)),
         Response::Why(why) if look.json => console.print_json(&why),
         Response::Why(why) => console.print(&render::why(&why, style)),
         Response::Plan(plan) if look.json => console.print_json(&plan),

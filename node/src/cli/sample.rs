@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use crate::api::{
     AddressStatus, AddressWord, CandidateReport, EventRecord, GroupStatus, HostRole, HostStatus,
     HostWord, MemberStatus, Phases, PlanReport, PlanStep, Problem, RecordLine, Response, Status,
-    TimingReport, WallTime, WhyReport, ZoneMarks, ZoneMember, ZoneReport, ZoneRule,
+    TestLine, TestsReport, TimingReport, WallTime, WhyReport, ZoneMarks, ZoneMember, ZoneReport,
+    ZoneRule,
 };
 
 fn ip(text: &str) -> IpAddr {
@@ -217,6 +218,18 @@ pub(crate) fn responses() -> Vec<Response> {
             expires: WallTime(1),
             uses: 1,
         },
+        Response::Tests(TestsReport {
+            host: "h1".to_owned(),
+            tests: vec![TestLine {
+                group: "web".to_owned(),
+                name: "http".to_owned(),
+                sort: "test".to_owned(),
+                looks_at: "http://10.77.0.101/health".to_owned(),
+                good: false,
+                found: Some("status 503 instead of 200".to_owned()),
+                ago_ms: Some(412),
+            }],
+        }),
         Response::Timing(timing()),
         Response::Refused {
             problem: Problem::no_quorum(),

@@ -14,7 +14,7 @@ use super::desk::refused;
 use super::writes;
 use crate::api::{
     self, FollowedReport, Hypothesis, Live, LiveHost, Problem, ProblemKind, RecordLine, Request,
-    Response, TimingReport, ZoneReport,
+    Response, TestLine, TestsReport, TimingReport, ZoneReport,
 };
 
 /// A leader that heard no quorum for this long says that there is none.
@@ -51,6 +51,7 @@ pub async fn answer(daemon: &Arc<Daemon>, request: Request) -> Response {
             },
             None => not_found("group", &group, "`rais groups` lists the groups"),
         },
+        Request::Tests => Response::Tests(tests(daemon, &state).await),
         Request::TimingShow => Response::Timing(TimingReport {
             timing: state.timing,
             index: state.timing_index,
@@ -104,6 +105,22 @@ pub async fn explain(daemon: &Arc<Daemon>, request: Request) -> Response {
             "this is not answered here",
             "please report this",
         )),
+    }
+}
+
+async fn tests(daemon: &Daemon, state: &State) -> TestsReport {
+    let line = |shown: monitor::judge::Shown| TestLine {
+        group: shown.group.0,
+        name: shown.name,
+        sort: shown.sort.to_owned(),
+        looks_at: shown.looks_at,
+        good: shown.good,
+        found: shown.found,
+        ago_ms: shown.ago_ms,
+    };
+    TestsReport {
+        host: state.name_of(daemon.me),
+        tests: daemon.monitor.shown().await.into_iter().map(line).collect(),
     }
 }
 
