@@ -9,6 +9,7 @@ mod blow;
 mod calm;
 mod flood;
 mod storm;
+mod watched;
 
 use chaos::lab::array::{Array, home_addresses};
 use chaos::lab::{Fault, Lab, LabSpec, Network, Scope, Targets, now, wait_until};
