@@ -12,6 +12,11 @@ use crate::{GAP, HOME, lab, turn};
 
 /// How long hanging programs are looked at.
 const HANGING: Duration = Duration::from_secs(6);
+/// Port of the service under test, and how often it is tested.
+const PORT: u16 = 81;
+const INTERVAL: Duration = Duration::from_millis(400);
+/// One host after the other is asked for so long whether it answers.
+const LOOK: Duration = Duration::from_millis(10);
 /// Load objects of a group, at most.
 const LOADS: u32 = 64;
 /// The release script of the test takes so long.
@@ -146,4 +151,57 @@ fn hanging_programs_cost_no_lease() {
         found.contains("no answer within") || found.contains("did not end in time")
     };
     assert_eq!(lines.iter().filter(hang).count(), lines.len(), "{tests}");
+}
+
+/// Goal: a service that stops on a host whose daemon lives loses its addresses within two intervals and
+/// 300 ms, stays away while it is dead, and comes home when it is back.
+/// Method: an HTTP service on every host, stopped on one; v4 and v6 watched by a client.
+#[test]
+fn a_stopped_service_loses_its_addresses_within_two_intervals() {
+    let _turn = turn();
+    let Some(lab) = lab(3, "stopped") else { return };
+    let (array, folder) = (Array::up(&lab, 3).unwrap(), Folder::new());
+    let serve = |host: u8| lab.host(host).unwrap().serve(PORT).unwrap();
+    let mut services: Vec<_> = (1..=3).map(serve).map(Some).collect();
+    let observer = lab.observe(&Targets::new(&array.addresses())).unwrap();
+    array.wait_home(&observer, HOME).unwrap();
+    let interval = INTERVAL.as_millis();
+    apply(
+        &array,
+        &folder,
+        &format!(
+            "[[test]]\nname = \"http\"\nhttp = {{ url = \"http://{{address}}:{PORT}/\", expect_status = 200 }}\n\
+             interval = \"{interval}ms\"\ntimeout = \"150ms\"\nrise = 2\nfall = 2\n"
+        ),
+    );
+    // The tests have begun when each has passed.
+    let looked = |array: &Array<'_>| {
+        let tests = array.rais(1, &["tests"]).unwrap_or_default();
+        tests.contains("passed")
+    };
+    array.until(HOME, "the service is tested", looked).unwrap();
+    let stopped = now();
+    drop(services[0].take());
+    let away = |address| (2..=3).any(|host| observer.wait(address, &[host], LOOK));
+    let gone = |_: &Array<'_>| home_addresses(1).into_iter().all(away);
+    array
+        .until(GAP, "h1's addresses are served elsewhere", gone)
+        .unwrap();
+    let took = now().since(stopped);
+    println!("moved {took:?} after its service was told to stop");
+    let bound = 2 * INTERVAL + INTERVAL / 5 + Duration::from_millis(300);
+    assert!(took < bound, "{took:?}");
+    // The daemon lives: it votes, and says why it serves nothing.
+    let status = array.status(2).unwrap();
+    let members = status["groups"][0]["members"].as_array().unwrap();
+    let failing = members
+        .iter()
+        .find(|member| member["host"] == "h1")
+        .unwrap();
+    let why = failing["failing"].as_str().unwrap_or_default();
+    assert!(why.contains("test http: cannot connect"), "{failing}");
+    services[0] = Some(serve(1));
+    array.wait_home(&observer, HOME).unwrap();
+    let report = observer.stop().unwrap();
+    assert_eq!(report.dual_probes(), 0, "{}", report.json());
 }
