@@ -62,6 +62,8 @@ pub struct Secondaries {
     pub allow: Vec<Network>,
     /// Name of the key that transfers have to be signed with.
     pub key: Option<String>,
+    /// How many name servers tell the secondaries before this one does.
+    pub rank: u32,
 }
 
 /// What became of telling one secondary.
@@ -109,6 +111,7 @@ pub(crate) struct News {
     pub(crate) serial: u32,
     pub(crate) soa: Wire,
     pub(crate) key: Option<Arc<Key>>,
+    pub(crate) rank: u32,
 }
 
 /// Who asks for a zone.
@@ -215,7 +218,8 @@ impl Primary {
         let named = rules.key.as_deref();
         followed.key = named.and_then(|name| self.keys.named(name)).cloned();
         followed.lacks_key = named.is_some() && followed.key.is_none();
-        if let (true, Some(key)) = (followed.lacks_key, named) {
+        let is_news = followed.rules.key != rules.key;
+        if let (true, true, Some(key)) = (is_news, followed.lacks_key, named) {
             tracing::error!(
                 zone = rules.zone,
                 key,
@@ -284,6 +288,7 @@ impl Primary {
                 serial: newest.serial,
                 soa: newest.soa.clone(),
                 key: followed.key.clone(),
+                rank: followed.rules.rank,
             }));
         }
         news

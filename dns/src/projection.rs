@@ -33,16 +33,22 @@ impl Zones {
 
 impl Secondaries {
     /// Who follows which zone, as the groups' policies say; groups without `[transfer]` have none.
-    pub fn of(state: &State) -> Vec<Secondaries> {
-        let policies = state.groups.values().map(|group| &group.policy);
-        policies
-            .filter_map(|policy| {
+    /// Of the name servers of a zone, `me` tells them in its turn.
+    pub fn of(state: &State, me: HostId) -> Vec<Secondaries> {
+        state
+            .groups
+            .values()
+            .filter_map(|group| {
+                let policy = &group.policy;
+                let before = group.zone.nameservers.iter();
+                let before = before.take_while(|id| **id != me).count();
                 let transfer = policy.transfer.as_ref()?;
                 Some(Secondaries {
                     zone: policy.zone.clone(),
                     notify: transfer.notify.clone(),
                     allow: transfer.allow.iter().map(network).collect(),
                     key: transfer.tsig.clone(),
+                    rank: u32::try_from(before).unwrap_or(u32::MAX),
                 })
             })
             .collect()

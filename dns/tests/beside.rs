@@ -414,6 +414,7 @@ fn ours() -> (DnsServer, Arc<Primary>) {
         notify: Vec::new(),
         allow: vec![all],
         key: None,
+        rank: 0,
     };
     primary.take_in(vec![open], &zones);
     server.set_ready(true);

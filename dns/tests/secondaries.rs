@@ -79,6 +79,7 @@ impl Rais {
                 prefix_len: 8,
             }],
             key: signed.then(|| KEY.to_owned()),
+            rank: 0,
         };
         self.publish();
     }

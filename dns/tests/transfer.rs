@@ -97,6 +97,7 @@ fn allowed(key: Option<&str>) -> Secondaries {
             prefix_len: 8,
         }],
         key: key.map(str::to_owned),
+        rank: 0,
     }
 }
 

@@ -5,7 +5,9 @@
 //! [`PATIENCE`], then after twice that and so on, [`ATTEMPTS`] times; a secondary that was away
 //! for longer asks for the SOA by itself, as its refresh says.
 //!
-//! Every node that serves DNS tells, each of what it has applied itself (ADR-0023).
+//! Every node that serves DNS tells, each of what it has applied itself, one [`TURN`] after the other:
+//! a second NOTIFY while BIND follows the first would send it to all its primaries again, and the one
+//! that has just died would keep it waiting (ADR-0023).
 
 use std::collections::HashMap;
 use std::io;
@@ -28,6 +30,13 @@ use crate::tsig::FUDGE_S;
 /// Wait for the first answer. A secondary in the same room takes a millisecond, one on the
 /// other side of the world 300.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Between one name server's telling and the next one's. By then a secondary has followed the first,
+/// and takes what comes as no news.
+const TURN: Duration = Duration::from_millis(250);
+
+/// Longest wait for one's turn, in turns.
+const LAST_TURN: u32 = 16;
 
 /// Longest wait for an answer.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
@@ -104,6 +113,7 @@ impl Line {
                 _ => false,
             };
             if news.serial == newer.serial && is_same_key {
+                news.rank = newer.rank;
                 return false;
             }
             *news = newer;
@@ -116,12 +126,29 @@ impl Line {
 async fn keep_telling(core: Arc<Core>, own: Arc<[SocketAddr]>, mut told: watch::Receiver<News>) {
     loop {
         let news = told.borrow_and_update().clone();
+        await_turn(news.rank, &mut told).await;
         if let Err(error) = tell(&core, &own, &mut told).await {
             core.primary
                 .note(&news, |told| told.trouble = Some(error.to_string()));
         }
         if told.changed().await.is_err() {
             return;
+        }
+    }
+}
+
+/// Waits for this server's turn. Newer news don't begin the wait anew, but may end it: those that were
+/// before it are gone.
+async fn await_turn(rank: u32, told: &mut watch::Receiver<News>) {
+    let mut turn = std::pin::pin!(tokio::time::sleep(TURN * rank.min(LAST_TURN)));
+    let mut first = rank == 0;
+    while !first {
+        tokio::select! {
+            () = &mut turn => return,
+            changed = told.changed() => match changed {
+                Ok(()) => first = told.borrow_and_update().rank == 0,
+                Err(_) => return,
+            },
         }
     }
 }

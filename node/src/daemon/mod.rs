@@ -309,7 +309,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let (mailbox, inbox) = mailbox::mailbox(waker);
     let journal = Arc::new(Journal::new());
     let carrier = Arc::new(Carrier::default());
-    let shelf = Arc::new(Shelf::new(follow::primary(&config)?));
+    let shelf = Arc::new(Shelf::new(identity.host(), follow::primary(&config)?));
     let monitor = watch_services(identity.host(), runner, &mailbox)?;
     let told = (&mailbox, &monitor, &shelf, &journal);
     let raft = open_raft(&config, &identity, &carrier, told).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dns::{Primary, Secondaries, Zones};
-use statemachine::{GroupName, Stale, State};
+use statemachine::{GroupName, HostId, Stale, State};
 
 use super::Daemon;
 use crate::clock;
@@ -26,6 +26,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 pub struct Shelf {
     zones: Arc<ArcSwap<Zones>>,
     primary: Arc<Primary>,
+    me: HostId,
     /// Only writers lock it: the thread that applies entries, and the watch below.
     known: Mutex<Known>,
 }
@@ -50,8 +51,9 @@ impl Known {
 
 impl Shelf {
     /// An empty shelf; name servers that follow our zones get them from `primary`.
-    pub fn new(primary: Arc<Primary>) -> Self {
+    pub fn new(me: HostId, primary: Arc<Primary>) -> Self {
         Self {
+            me,
             primary,
             ..Self::default()
         }
@@ -73,7 +75,7 @@ impl Shelf {
         known.state = Arc::clone(state);
         self.put(&known);
         // After the answers: who follows waits for the network anyway.
-        let secondaries = Secondaries::of(state);
+        let secondaries = Secondaries::of(state, self.me);
         self.primary.take_in(secondaries, &self.zones.load());
     }
 
