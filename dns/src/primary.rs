@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::history::{History, Version, Wire};
 use crate::name::NameKey;
+use crate::serial::is_newer;
 use crate::tsig::{Key, Keys};
 use crate::zone::Zone;
 use crate::zones::Zones;
@@ -263,7 +264,11 @@ impl Primary {
         let followed = all.get_mut(apex.wire()).ok_or(Denied::NotFollowed)?;
         followed.admit(asker)?;
         let zone = zones.find(apex).filter(|zone| is_apex(zone, apex));
-        let ahead = zone.is_some_and(|zone| followed.history.advance(zone));
+        // The asker may have looked at the zones a moment before an entry was applied.
+        let newest = followed.history.newest().serial;
+        let ahead = zone
+            .filter(|zone| is_newer(zone.serial(), newest))
+            .is_some_and(|zone| followed.history.advance(zone));
         let records = match part {
             Part::Whole => followed.history.whole(),
             Part::Since(serial) => followed.history.since(serial),

@@ -106,8 +106,10 @@ pub enum UpdateError {
         /// The serial here.
         ours: u32,
     },
-    /// A prerequisite did not hold: the mark changed, or a CNAME stands in the way.
-    #[error("the primary's records changed meanwhile, or one of the names is a CNAME there")]
+    /// A prerequisite did not hold: the mark changed, or other records stand in the way.
+    #[error(
+        "the primary's records changed meanwhile, or a host's name has a CNAME or addresses there that rais did not write"
+    )]
     Conflict,
     /// The primary said no.
     #[error("the primary says {0}: {1}")]
@@ -244,8 +246,21 @@ impl Wanted {
                 return Err(UpdateError::OutOfZone { name, zone });
             }
             count += put_empty(message, name, CNAME, NONE)?;
+            // What stands at a host's name and is not ours is somebody's; the apex is what was asked for.
+            let known = |found: &Mark| found.labels.iter().any(|label| self.is_label(name, label));
+            if *name != self.apex && !found.is_some_and(known) {
+                count += put_empty(message, name, A, NONE)?;
+                count += put_empty(message, name, AAAA, NONE)?;
+            }
         }
         Ok(count)
+    }
+
+    fn is_label(&self, name: &str, label: &str) -> bool {
+        let rest = name
+            .strip_prefix(label)
+            .and_then(|rest| rest.strip_prefix('.'));
+        rest == Some(&*self.apex)
     }
 
     fn put_address(
@@ -450,8 +465,8 @@ mod tests {
         let first = wanted(7);
         let message = Message::from_vec(&update(9, &first, None).unwrap()).unwrap();
         assert_eq!((message.id, message.queries.len()), (9, 1));
-        // The mark, and no CNAME at any of three names.
-        assert_eq!(message.answers.len(), 4);
+        // The mark, no CNAME at any of three names, and no addresses at the hosts' two.
+        assert_eq!(message.answers.len(), 4 + 4);
         // Two deletions for each of three names, five addresses, the mark's deletion and the mark.
         assert_eq!(message.authorities.len(), 6 + 5 + 2);
         let names: Vec<String> = message

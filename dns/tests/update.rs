@@ -151,6 +151,15 @@ fn what_speaks_against_an_update_leaves_everything_as_it_was() {
             matches!(alias, PushError::Update(UpdateError::Conflict)),
             "{alias}"
         );
+        // A host that is called as a machine of theirs: that keeps its address.
+        let mut theirs = wanted(0b11110);
+        let own = [IpAddr::from([10, 0, 0, 1])].into();
+        theirs.sets.insert(format!("mail.{ZONE}"), own);
+        let theirs = send(server, key(KEY, SECRET), &theirs).unwrap_err();
+        assert!(
+            matches!(theirs, PushError::Update(UpdateError::Conflict)),
+            "{theirs}"
+        );
         assert_has(server, &newest);
     });
 }

@@ -17,6 +17,9 @@ const NDA_DST: u16 = 1;
 /// States of an entry, a bit for each: answered, set by hand, needs no answer; and given up.
 const REACHABLE: u16 = 0x02;
 const FAILED: u16 = 0x20;
+const STALE: u16 = 0x04;
+const DELAY: u16 = 0x08;
+const PROBE: u16 = 0x10;
 const NO_ARP: u16 = 0x40;
 const PERMANENT: u16 = 0x80;
 /// Families.
@@ -28,11 +31,12 @@ const STATE_AT: usize = 8;
 /// How a machine on the link stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Neighbour {
-    /// It answered a short while ago.
+    /// It answered, a short while ago or as far as the kernel knows: an old answer is asked for again
+    /// some seconds after it is used, and until then nothing speaks against it.
     Reachable,
     /// It was looked for, and did not answer.
     Failed,
-    /// Nobody looked, or the answer is old, or not there yet.
+    /// Nobody looked, or the answer is not there yet.
     Unknown,
 }
 
@@ -82,7 +86,9 @@ impl Neighbours {
 
 fn standing(state: u16) -> Neighbour {
     match state {
-        state if state & (REACHABLE | NO_ARP | PERMANENT) != 0 => Neighbour::Reachable,
+        state if state & (REACHABLE | STALE | DELAY | PROBE | NO_ARP | PERMANENT) != 0 => {
+            Neighbour::Reachable
+        }
         state if state & FAILED != 0 => Neighbour::Failed,
         _ => Neighbour::Unknown,
     }

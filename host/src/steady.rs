@@ -71,19 +71,15 @@ pub fn outlive_signals() {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP wait for ever, and what this process starts gets them as usual: unlike
-/// one that is ignored, a signal that is held back is not so in a program started by `std`.
+/// SIGTERM, SIGINT and SIGHUP no longer end this process, and what it starts gets them as usual: unlike
+/// one that is ignored or held back, a signal that is caught is not so in a program that was started.
 #[expect(unsafe_code, reason = "rustix leaves signals to libc")]
-pub fn hold_signals() {
-    // SAFETY: a set of signals is plain bytes, for which zeroes are a value; the calls fill it in, read
-    // it and keep no pointer.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-            libc::sigaddset(&raw mut set, signal);
-        }
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+pub fn catch_signals() {
+    extern "C" fn nothing(_signal: libc::c_int) {}
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        let handler = nothing as extern "C" fn(libc::c_int);
+        // SAFETY: the handler does nothing, which is allowed in a signal's context.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
     }
 }
 

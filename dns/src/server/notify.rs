@@ -156,8 +156,7 @@ async fn await_turn(rank: u32, told: &mut watch::Receiver<News>) {
 /// Tells one secondary of the newest version until it answers or patience ends.
 async fn tell(core: &Core, own: &[SocketAddr], told: &mut watch::Receiver<News>) -> io::Result<()> {
     let target = told.borrow().target;
-    let socket = UdpSocket::bind(source_for(target, own)).await?;
-    socket.connect(target).await?;
+    let mut socket = None;
     let (mut attempt, mut patience, mut serial) = (0, PATIENCE, None);
     while attempt < ATTEMPTS {
         let news = told.borrow_and_update().clone();
@@ -171,11 +170,23 @@ async fn tell(core: &Core, own: &[SocketAddr], told: &mut watch::Receiver<News>)
         let now_s = core.now_s();
         let notify = Notify::new(&news, core.notify_id(), now_s);
         core.tcp_stats.notify_sent();
-        // A refused datagram is as good as a lost one: whoever starts again listens soon.
-        let sent = socket.send(&notify.message).await;
-        let answered = timeout(patience, answer(&socket, &notify, now_s));
+        // A refused datagram is as good as a lost one: whoever starts again listens soon. So is a network
+        // that is down.
+        let sent = send(
+            &mut socket,
+            source_for(target, own),
+            target,
+            &notify.message,
+        )
+        .await;
+        let answered = async {
+            match &socket {
+                Some(socket) => answer(socket, &notify, now_s).await,
+                None => std::future::pending().await,
+            }
+        };
         let reply = tokio::select! {
-            reply = answered => reply,
+            reply = timeout(patience, answered) => reply,
             () = newer(told) => continue,
         };
         match reply {
@@ -192,7 +203,10 @@ async fn tell(core: &Core, own: &[SocketAddr], told: &mut watch::Receiver<News>)
                     format!("answers {rcode}: does it know this host as the zone's primary?");
                 return Err(io::Error::other(words));
             }
-            Ok(Reply::Later) => tokio::time::sleep(patience).await,
+            Ok(Reply::Later) => tokio::select! {
+                () = tokio::time::sleep(patience) => {}
+                () = newer(told) => continue,
+            },
             Err(_) => {}
         }
         let words = match sent {
@@ -205,6 +219,24 @@ async fn tell(core: &Core, own: &[SocketAddr], told: &mut watch::Receiver<News>)
     }
     core.tcp_stats.notify_given_up();
     tracing::warn!(%target, "dns: a secondary does not answer; it will ask by itself within the zone's refresh");
+    Ok(())
+}
+
+/// Sends from a socket that is opened when there is none.
+async fn send(
+    socket: &mut Option<UdpSocket>,
+    from: SocketAddr,
+    target: SocketAddr,
+    message: &[u8],
+) -> io::Result<()> {
+    if socket.is_none() {
+        let opened = UdpSocket::bind(from).await?;
+        opened.connect(target).await?;
+        *socket = Some(opened);
+    }
+    if let Some(socket) = socket {
+        socket.send(message).await?;
+    }
     Ok(())
 }
 

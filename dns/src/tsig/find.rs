@@ -165,6 +165,9 @@ impl Found<'_> {
     }
 }
 
+/// Pointers in one name: compression needs one, and many of them cost time.
+const MAX_HOPS: u32 = 16;
+
 /// Where a record's parts are.
 struct Place {
     rtype: u16,
@@ -190,11 +193,14 @@ fn record(message: &[u8], at: usize) -> Option<Place> {
 fn questions(message: &[u8]) -> Option<(usize, usize)> {
     let mut at = QUESTION_AT;
     let mut first = QUESTION_AT;
-    for number in 0..word(message, 4)? {
+    // A message with more than one question is refused, whoever signed it.
+    let count = word(message, 4)?;
+    if count > 1 {
+        return None;
+    }
+    if count == 1 {
         at = name(message, at)?.1 + 4;
-        if number == 0 {
-            first = at;
-        }
+        first = at;
     }
     (at <= message.len()).then_some((at, first))
 }
@@ -213,6 +219,7 @@ fn name(message: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
     let mut out = Vec::new();
     let (mut at, mut end) = (start, None);
     let mut barrier = start;
+    let mut hops = 0;
     loop {
         match *message.get(at)? {
             0 => {
@@ -233,7 +240,8 @@ fn name(message: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
                 let low = *message.get(at + 1)?;
                 end = end.or(Some(at + 2));
                 let target = usize::from(high & 0x3F) << 8 | usize::from(low);
-                if target >= barrier {
+                hops += 1;
+                if target >= barrier || hops > MAX_HOPS {
                     return None;
                 }
                 (at, barrier) = (target, target);

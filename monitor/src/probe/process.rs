@@ -83,9 +83,17 @@ fn find(pid_file: &str) -> Result<Life, String> {
 
 fn read(path: &str) -> std::io::Result<String> {
     use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
     let mut text = String::new();
-    std::fs::File::open(path)?
-        .take(MAX_FILE)
-        .read_to_string(&mut text)?;
+    // Not waited for, should somebody have put a pipe there.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    file.take(MAX_FILE).read_to_string(&mut text)?;
     Ok(text)
 }

@@ -46,7 +46,9 @@ impl Job {
         now: Instant,
     ) -> Result<Self, String> {
         let (program, arguments) = command.words.split_first().ok_or("there is no program")?;
-        check_path(Path::new(program)).map_err(|refused| format!("refused: {refused}"))?;
+        // What was looked at is what is started: a link may lead elsewhere a moment later.
+        let real =
+            check_path(Path::new(program)).map_err(|refused| format!("refused: {refused}"))?;
         let failed = |what: &str, error: std::io::Error| format!("cannot {what}: {error}");
         let (voice, mouth) = std::io::pipe().map_err(|error| failed("make a pipe", error))?;
         let second = mouth
@@ -54,8 +56,9 @@ impl Job {
             .map_err(|error| failed("make a pipe", error))?;
         fcntl_setfl(&voice, OFlags::NONBLOCK)
             .map_err(|error| failed("make a pipe", error.into()))?;
-        let mut start = std::process::Command::new(program);
+        let mut start = std::process::Command::new(real);
         start
+            .arg0(program)
             .args(arguments)
             .env_clear()
             .env("PATH", PATH)

@@ -52,7 +52,7 @@ pub enum Unsafe {
 ///
 /// # Errors
 /// [`Unsafe`], with the part of the path and the remedy.
-pub fn check_path(program: &Path) -> Result<(), Unsafe> {
+pub fn check_path(program: &Path) -> Result<PathBuf, Unsafe> {
     let real = std::fs::canonicalize(program).map_err(|source| missing(program, source))?;
     let found = look(&real)?;
     if !found.is_file() || found.permissions().mode() & EXECUTABLE == 0 {
@@ -61,7 +61,8 @@ pub fn check_path(program: &Path) -> Result<(), Unsafe> {
     }
     // As it is after links, and the folders in which those links stand.
     real.ancestors().try_for_each(check_part)?;
-    program.ancestors().skip(1).try_for_each(check_part)
+    program.ancestors().skip(1).try_for_each(check_part)?;
+    Ok(real)
 }
 
 fn check_part(part: &Path) -> Result<(), Unsafe> {

@@ -36,7 +36,7 @@ const LINE: u64 = u64::MAX;
 /// Runs the runner of the node at the other end of standard input.
 #[must_use]
 pub fn run() -> ExitCode {
-    steady::hold_signals();
+    steady::catch_signals();
     let Some(line) = take_line() else {
         eprintln!("rais: the runner is started by `rais node`, not by hand");
         return ExitCode::FAILURE;

@@ -512,7 +512,10 @@ async fn open_raft(
     let applied = move |step: Step| {
         shelf.applied(&step.state);
         journal.take_in(&step);
-        following.follow(Arc::clone(&step.state));
+        // What is applied again at the start was true once; the monitor gets the last of it below.
+        if !step.replay {
+            following.follow(Arc::clone(&step.state));
+        }
         box_.state(step.state);
     };
     let options = RaftOptions {

@@ -102,14 +102,7 @@ impl Scripted {
             return vec![Next::Perform(action)];
         };
         let served = self.held.remove(&address) == Some((epoch, true));
-        // An acquire script that has not begun is not wanted any more.
-        if let Some(list) = self.lists.get_mut(&address) {
-            let mut place = 0;
-            list.retain(|waiting| {
-                place += 1;
-                place == 1 || waiting.call.which == Which::Release
-            });
-        }
+        let acquiring = self.unwanted(address);
         let reason = match (leased, state.addresses.get(&address)) {
             (false, _) => "leaseLost",
             (true, Some(address)) if address.epoch == epoch => "released",
@@ -119,12 +112,31 @@ impl Scripted {
         let Some(call) = call.filter(|_| served) else {
             return vec![Next::Perform(action)];
         };
-        if leased {
+        // What is not told as served yet is missed by nobody: it need not wait for two scripts.
+        if leased && !acquiring {
             return self.queue(call, Then::Release);
         }
         let mut next = vec![Next::Perform(action)];
         next.extend(self.queue(call, Then::Nothing));
         next
+    }
+
+    /// Acquire scripts of an address are not wanted any more: one that has not begun never will, and of
+    /// one that runs nothing follows. True when one runs.
+    fn unwanted(&mut self, address: IpAddr) -> bool {
+        let Some(list) = self.lists.get_mut(&address) else {
+            return false;
+        };
+        let mut place = 0;
+        list.retain(|waiting| {
+            place += 1;
+            place == 1 || waiting.call.which == Which::Release
+        });
+        let running = list.front_mut();
+        let running = running.filter(|running| running.call.which == Which::Acquire);
+        running
+            .map(|running| running.then = Then::Nothing)
+            .is_some()
     }
 
     /// The driver told something.
@@ -201,14 +213,24 @@ impl Scripted {
             group,
             epoch,
         };
+        let holds = self.held.get(&address) == Some(&(epoch, true));
         let mut next = match (then, result) {
+            // The driver gave it up meanwhile, or holds it under another assignment.
+            (Then::Serve(_), result) if !holds => {
+                let result = Err(result
+                    .err()
+                    .unwrap_or_else(|| "given up meanwhile".to_owned()));
+                vec![Next::Tell(HostEvent::Acquired {
+                    address,
+                    epoch,
+                    result,
+                })]
+            }
             (Then::Serve(took), Ok(())) => vec![Next::Tell(HostEvent::Acquired {
                 address,
                 epoch,
                 result: Ok(took),
             })],
-            // It goes anyway, with its own script first; or it is gone.
-            (Then::Serve(_), Err(_)) if !self.held.contains_key(&address) => Vec::new(),
             (Then::Serve(_) | Then::Release, result) => {
                 self.held.remove(&address);
                 if let Err(error) = result {
@@ -225,10 +247,15 @@ impl Scripted {
 
     fn queue(&mut self, call: Call, then: Then) -> Vec<Next> {
         let list = self.lists.entry(call.address).or_default();
-        let again = |waiting: &Waiting| {
-            waiting.call.which == call.which && waiting.call.epoch == call.epoch
+        let again = |waiting: &&mut Waiting| {
+            let same = waiting.call.which == call.which && waiting.call.epoch == call.epoch;
+            // An acquire script of which nothing follows was before a release: it runs again after that.
+            same && (call.which == Which::Release || !matches!(waiting.then, Then::Nothing))
         };
-        if list.iter().any(again) {
+        if let Some(waiting) = list.iter_mut().find(again) {
+            if matches!(then, Then::Release) {
+                waiting.then = then;
+            }
             return Vec::new();
         }
         let first = list.is_empty();

@@ -169,16 +169,82 @@ fn without_a_lease_no_script_is_waited_for() {
     assert_eq!(words(&scripted.ran(ip(), Ok(()))), [""; 0]);
 }
 
-/// Goal: a release that overtakes an acquire waits for its script, then runs its own: one at a time.
+/// Goal: a release that overtakes an acquire waits for no script, or two of them could outlast the fence;
+/// its own runs after the other, one at a time.
 #[test]
-fn a_release_during_the_acquire_script_comes_after_it() {
+fn a_release_during_the_acquire_script_waits_for_neither() {
     let (state, mut scripted) = (both(), Scripted::default());
     scripted.order(&state, true, acquire());
     scripted.told(&state, acquired(Ok(Took::default())));
-    assert_eq!(words(&scripted.order(&state, true, release())), [""; 0]);
+    assert_eq!(
+        words(&scripted.order(&state, true, release())),
+        ["perform release"]
+    );
     let next = scripted.ran(ip(), Ok(()));
-    assert_eq!(words(&next), ["tell served", "run /r released 10000"]);
+    assert_eq!(words(&next), ["run /r released 10000"]);
+    assert_eq!(words(&scripted.ran(ip(), Ok(()))), [""; 0]);
+}
+
+/// Goal: a release under a lease that meets the script of an earlier one, which let go without a lease,
+/// is not lost: the driver gets it when that script has ended.
+#[test]
+fn a_release_that_meets_an_earlier_script_is_not_lost() {
+    let (state, mut scripted) = (both(), Scripted::default());
+    let serve = |scripted: &mut Scripted| {
+        scripted.order(&state, true, acquire());
+        scripted.told(&state, acquired(Ok(Took::default())))
+    };
+    serve(&mut scripted);
+    scripted.ran(ip(), Ok(()));
+    assert_eq!(
+        words(&scripted.order(&state, false, release())),
+        ["perform release", "run /r leaseLost 10000"]
+    );
+    scripted.told(&state, released());
+    // The lease is back, under the same assignment, and the script still runs.
+    serve(&mut scripted);
+    assert_eq!(words(&scripted.order(&state, true, release())), [""; 0]);
     assert_eq!(words(&scripted.ran(ip(), Ok(()))), ["perform release"]);
+}
+
+/// Goal: a service that a release script stopped is started again when the address came back meanwhile.
+#[test]
+fn an_address_that_comes_back_has_its_acquire_script_last() {
+    let (state, mut scripted) = (both(), Scripted::default());
+    scripted.order(&state, true, acquire());
+    let running = scripted.told(&state, acquired(Ok(Took::default())));
+    let script = words(&running);
+    scripted.order(&state, false, release());
+    scripted.told(&state, released());
+    scripted.order(&state, true, acquire());
+    assert_eq!(
+        words(&scripted.told(&state, acquired(Ok(Took::default())))),
+        [""; 0]
+    );
+    let next = scripted.ran(ip(), Ok(()));
+    assert_eq!(
+        words(&next),
+        ["run /r leaseLost 10000"],
+        "the first acquire is history"
+    );
+    assert_eq!(words(&scripted.ran(ip(), Ok(()))), script);
+    assert_eq!(words(&scripted.ran(ip(), Ok(()))), ["tell served"]);
+}
+
+/// Goal: an address that the driver gave up while its acquire script ran is not told as served.
+#[test]
+fn an_address_that_was_lost_during_its_script_is_not_served() {
+    let (state, mut scripted) = (both(), Scripted::default());
+    scripted.order(&state, true, acquire());
+    scripted.told(&state, acquired(Ok(Took::default())));
+    let lost = HostEvent::Lost {
+        address: ip(),
+        epoch: Epoch(4),
+        error: "gone".into(),
+    };
+    scripted.told(&state, lost);
+    let next = scripted.ran(ip(), Ok(()));
+    assert_eq!(words(&next)[0], "tell failed: given up meanwhile");
 }
 
 /// Goal: what was never served has no release script, and an acquire that comes too late has none either.

@@ -31,6 +31,9 @@ pub struct Shelf {
     known: Mutex<Known>,
 }
 
+/// Out of touch is nobody for whom fewer heartbeats than this have passed.
+const LEAST_HEARTBEATS: u64 = 4;
+
 #[derive(Debug, Default)]
 struct Known {
     state: Arc<State>,
@@ -39,9 +42,11 @@ struct Known {
 
 impl Known {
     fn withheld(&self) -> BTreeSet<GroupName> {
+        // A quorum is heard once in a heartbeat, so a shorter bound would be passed in perfect touch.
+        let least_ms = LEAST_HEARTBEATS * u64::from(self.state.timing.heartbeat_ms);
         let stale = |policy: &statemachine::Policy| {
-            policy.stale == Stale::Servfail
-                && self.out_of_touch >= Duration::from_millis(policy.stale_after_ms)
+            let bound = Duration::from_millis(policy.stale_after_ms.max(least_ms));
+            policy.stale == Stale::Servfail && self.out_of_touch >= bound
         };
         let groups = self.state.groups.iter();
         let withheld = groups.filter(|(_, group)| stale(&group.policy));

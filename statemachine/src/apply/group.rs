@@ -116,6 +116,9 @@ fn apply_policy(
         }
         Some(group) => {
             if group.policy.zone != policy.zone {
+                // Either name may be served again by another group, or was: no serial comes back.
+                state.retired_serial = state.retired_serial.max(group.zone.serial);
+                group.zone.serial = state.retired_serial;
                 group.zone.bump();
             }
             group.policy = policy.clone();
