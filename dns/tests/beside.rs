@@ -48,8 +48,6 @@ const ODD: &str =
 /// Options of EDNS.
 const CLIENT_SUBNET: u16 = 8;
 const COOKIE: u16 = 10;
-/// Types that ask for a whole zone.
-const TRANSFERS: [u16; 2] = [251, 252];
 
 /// An answer, as far as two servers should agree on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -269,9 +267,7 @@ fn careful(asked: &Asked, ours: &Said, theirs: &Said) -> Option<&'static str> {
     if asked.rtype == 0 && theirs.rcode == NOTIMP {
         return Some("type 0: as any that is not there; NOTIMP there");
     }
-    let transfer = TRANSFERS.contains(&asked.rtype) && ours.rcode == REFUSED;
-    let refused = transfer && [NOTIMP, NOTAUTH].contains(&theirs.rcode);
-    refused.then_some("a transfer of no zone: REFUSED; NOTIMP or NOTAUTH there")
+    None
 }
 
 /// For a query that is wrong somewhere: each may refuse it, overlook it, or say nothing.
@@ -289,6 +285,13 @@ fn careless(ours: &Said, theirs: &Said) -> Option<&'static str> {
 
 /// Differences that stand beside one another: each is taken away, and then nothing is left.
 fn same_but_for(flags: u16, ours: &Seen, theirs: &Seen) -> Option<&'static str> {
+    let transfer = ours
+        .question
+        .iter()
+        .any(|question| question.ends_with("XFR"));
+    if transfer && ours.rcode == REFUSED && [NOTIMP, NOTAUTH].contains(&theirs.rcode) {
+        return Some("a transfer of no zone: REFUSED; NOTIMP or NOTAUTH there");
+    }
     let mut theirs = theirs.clone();
     let mut why = None;
     if theirs.rcode == BADVERS && ours.rcode == BADVERS && flags & (NO_QUERY_HAS | RA) != 0 {
