@@ -15,6 +15,9 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 /// The lowest of the priorities that go before all ordinary work.
 const PRIORITY: i32 = 1;
 
+/// How nice [`sooner`] makes a thread: five steps are three times the share of a busy core.
+const SOONER: i32 = -5;
+
 /// Lets every thread of this process, and what it starts, ask for [`realtime`] without a capability.
 ///
 /// # Errors
@@ -43,6 +46,15 @@ pub fn realtime() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// This thread, and what it starts from now on, gets more of a busy core than ordinary ones.
+///
+/// # Errors
+/// When the system does not allow it: it takes CAP_SYS_NICE, or a limit on niceness that says so.
+pub fn sooner() -> io::Result<()> {
+    let now = rustix::process::getpriority_process(None)?;
+    Ok(rustix::process::setpriority_process(None, now.min(SOONER))?)
 }
 
 /// Keeps all memory of this process, present and future, out of swap, and the program's pages loaded.

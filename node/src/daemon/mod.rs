@@ -573,6 +573,10 @@ fn part_with_privilege(
     if std::fs::metadata(&config.data_dir).is_ok_and(|data| data.uid() != own) {
         kept |= capability::FILES;
     }
+    // After the runner, whose programs are nobody's before others; the name server's threads step back.
+    if let Err(error) = steady::sooner() {
+        tracing::info!(%error, "the daemon has no precedence: a busy machine makes elections and DNS slower");
+    }
     if let Err(error) = steady::keep_only(kept) {
         tracing::warn!(%error, "the daemon keeps its capabilities");
     }
