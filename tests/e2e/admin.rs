@@ -20,7 +20,25 @@ const NAME: &str = "rais.internal";
 const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Asks host `number`; shows the certificate of host `shown`, if any. Status code and body.
-fn ask(array: &Array, number: u8, shown: Option<u8>, method: &str, path: &str) -> (u16, String) {
+pub fn ask(
+    array: &Array,
+    number: u8,
+    shown: Option<u8>,
+    method: &str,
+    path: &str,
+) -> (u16, String) {
+    send(array, number, shown, method, path, "")
+}
+
+/// As [`ask`], with `body` in JSON.
+pub fn send(
+    array: &Array,
+    number: u8,
+    shown: Option<u8>,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     let authority = array.data(number).join("ca.pem");
@@ -49,7 +67,11 @@ fn ask(array: &Array, number: u8, shown: Option<u8>, method: &str, path: &str) -
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(NAME).unwrap());
     let mut stream = StreamOwned::new(connection.unwrap(), socket);
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

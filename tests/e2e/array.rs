@@ -324,7 +324,10 @@ impl Array {
         let count = usize::from(self.hosts);
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let hosts = list(&status["hosts"]);
-        let group = &status["groups"][0];
+        let groups = list(&status["groups"]);
+        let Some(group) = groups.iter().find(|group| group["name"] == "web") else {
+            return false;
+        };
         let voters = hosts.iter().filter(|host| host["role"] == "voter").count();
         let at_home = |a: &Value| a["state"] == "online" && a["host"] == a["preferred_host"];
         hosts.iter().filter(|host| host["up"] == true).count() == count
@@ -370,6 +373,15 @@ impl Array {
             "{id} is no child of this demo"
         );
         id
+    }
+
+    /// Ends host `number`'s daemon outright, and starts it with another configuration.
+    pub fn reconfigure(&self, number: u8, edit: impl FnOnce(&str) -> String) {
+        self.kill(number);
+        let file = self.data(number).join("rais.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, edit(&text)).unwrap();
+        self.restart(number);
     }
 
     /// Starts a killed host again, through the demo.

@@ -21,6 +21,7 @@ mod intruder;
 mod json;
 mod life;
 mod limits;
+mod many;
 mod monitor;
 mod operator;
 mod orphan;

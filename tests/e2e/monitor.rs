@@ -85,10 +85,11 @@ fn a_service_that_fails_loses_its_address_and_gets_it_back() {
 }
 
 /// A folder that only root can write, with a log that anybody can, and programs in it.
-struct Programs(PathBuf);
+pub struct Programs(PathBuf);
 
 impl Programs {
-    fn new(name: &str) -> Self {
+    /// In a directory of its own, which goes with it.
+    pub fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("rais-e2e-{}-{name}", std::process::id()));
         let log = dir.join("log");
         std::fs::create_dir_all(&log).unwrap();
@@ -97,11 +98,13 @@ impl Programs {
         Self(dir)
     }
 
-    fn path(&self, name: &str) -> String {
+    /// Where a program of this name is.
+    pub fn path(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
 
-    fn write(&self, name: &str, body: &str) {
+    /// Makes a program of this name (again).
+    pub fn write(&self, name: &str, body: &str) {
         let (next, path) = (self.0.join(format!("{name}.new")), self.0.join(name));
         std::fs::write(&next, format!("#!/bin/sh\n{body}\n")).unwrap();
         mode(&next, 0o755);

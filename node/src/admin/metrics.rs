@@ -213,6 +213,7 @@ fn of_status(page: &mut Page, status: &Status) {
     );
     hosts(page, status);
     addresses(page, status);
+    orphans(page, status);
     zones(page, status);
 }
 
@@ -317,6 +318,24 @@ fn addresses(page: &mut Page, status: &Status) {
         for word in [Unserved, Acquiring, Online, Releasing] {
             let labels = [("group", group.name.as_str()), ("state", word.as_str())];
             page.sample("group_addresses", &labels, of_group(group, word, false));
+        }
+    }
+}
+
+/// How long orphans still have; one that is at home again has no line.
+fn orphans(page: &mut Page, status: &Status) {
+    page.family(
+        "gauge",
+        "orphan_expires_seconds",
+        "Until an address leaves its group, as its preferred host does not serve it.",
+    );
+    for group in &status.groups {
+        for one in &group.addresses {
+            if let Some(left) = one.orphan_expires_s {
+                let address = one.address.to_string();
+                let labels = [("group", group.name.as_str()), ("address", &address)];
+                page.sample("orphan_expires_seconds", &labels, left);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A refusal as a person gets it: what is wrong, why, and what to do (RFC 9457's problem, typed).
 
 use serde::{Deserialize, Serialize};
-use statemachine::Rejected;
+use statemachine::{Rejected, State};
 
 /// Of what kind a refusal is; the HTTP API turns it into a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +87,27 @@ impl Problem {
         )
     }
 
+    /// What the state machine refused, with hosts by their names in `state`.
+    pub fn rejected_by(state: &State, rejected: &Rejected) -> Self {
+        let name = |host| state.name_of(host);
+        let mut problem = Self::rejected(rejected);
+        problem.detail = match rejected {
+            Rejected::NotMember { host, group } => {
+                format!("{} is not a member of group {group}", name(*host))
+            }
+            Rejected::AddressTaken {
+                address,
+                owner,
+                group,
+            } => format!(
+                "address {address} is already the preferred address of {} in group {group}",
+                name(*owner)
+            ),
+            _ => return problem,
+        };
+        problem
+    }
+
     /// What the state machine refused.
     pub fn rejected(rejected: &Rejected) -> Self {
         let (kind, remedy) = match rejected {
@@ -110,9 +131,13 @@ impl Problem {
                 ProblemKind::Forbidden,
                 "`rais token create` makes a new one",
             ),
-            Rejected::ZoneTaken { .. } | Rejected::AddressTaken { .. } => (
+            Rejected::ZoneTaken { .. } => (
                 ProblemKind::Conflict,
                 "choose another, or delete the other group first",
+            ),
+            Rejected::AddressTaken { .. } => (
+                ProblemKind::Conflict,
+                "take it out of one of the two configurations",
             ),
             Rejected::NameTaken(_) => {
                 (ProblemKind::Conflict, "`rais hosts` lists the names in use")

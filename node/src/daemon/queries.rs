@@ -392,7 +392,7 @@ fn try_on(state: &mut State, command: Command) -> Result<(), Problem> {
         .into_iter()
         .find_map(Result::err)
     {
-        Some(rejected) => Err(Problem::rejected(&rejected)),
+        Some(rejected) => Err(Problem::rejected_by(state, &rejected)),
         None => Ok(()),
     }
 }
