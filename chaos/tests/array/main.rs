@@ -8,6 +8,7 @@
 mod blow;
 mod calm;
 mod flood;
+mod nginx;
 mod storm;
 mod watched;
 

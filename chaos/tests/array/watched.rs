@@ -16,7 +16,7 @@ const HANGING: Duration = Duration::from_secs(6);
 const PORT: u16 = 81;
 const INTERVAL: Duration = Duration::from_millis(400);
 /// One host after the other is asked for so long whether it answers.
-const LOOK: Duration = Duration::from_millis(10);
+pub const LOOK: Duration = Duration::from_millis(10);
 /// Load objects of a group, at most.
 const LOADS: u32 = 64;
 /// The release script of the test takes so long.
@@ -25,10 +25,11 @@ const DRAINS: Duration = Duration::from_millis(1_500);
 const MOVED: Duration = Duration::from_millis(500);
 
 /// A folder that root alone can write, and in it a log that anybody can.
-struct Folder(PathBuf);
+pub struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    /// A new one, which goes when it is dropped.
+    pub fn new() -> Self {
         let dir = std::env::temp_dir().join(format!("rais-lab-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("log")).unwrap();
         mode(&dir, 0o755);
@@ -36,11 +37,21 @@ impl Folder {
         Self(dir)
     }
 
+    /// Where a file of this name is.
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    /// Writes a file, and gives where it is.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.0.join(name), text).unwrap();
+        self.path(name)
+    }
+
     fn program(&self, name: &str, body: &str) -> String {
-        let path = self.0.join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        mode(&path, 0o755);
-        path.display().to_string()
+        let path = self.file(name, &format!("#!/bin/sh\n{body}\n"));
+        mode(Path::new(&path), 0o755);
+        path
     }
 }
 
@@ -54,7 +65,8 @@ fn mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-fn apply(array: &Array<'_>, folder: &Folder, text: &str) {
+/// Adds `text` to the policy of the lab's group.
+pub fn apply(array: &Array<'_>, folder: &Folder, text: &str) {
     let policy = array.rais(1, &["group", "show", "web"]).unwrap();
     let file = folder.0.join("web.toml");
     std::fs::write(&file, format!("{policy}\n{text}")).unwrap();
