@@ -6,12 +6,13 @@
 //!
 //! Rooms: `tree` lists files, `mask` hides comments and strings, `shape` measures files and
 //! functions, `calls` knows who may call what, `graph` compares crates with `docs/dag.txt`,
-//! `litter` finds what should not be committed.
+//! `litter` finds what should not be committed, `seed` looks for the tests that documents name.
 
 mod calls;
 mod graph;
 mod litter;
 mod mask;
+mod seed;
 mod shape;
 mod tree;
 
@@ -71,6 +72,7 @@ pub struct Report {
 pub fn check(root: &Path) -> io::Result<Report> {
     let files = tree::files(root)?;
     let mut violations = graph::check(&files);
+    violations.extend(seed::check(&files));
     for file in &files {
         violations.extend(litter::check(file));
         let Some(text) = file.rust() else { continue };
