@@ -213,7 +213,7 @@ fn an_address_belongs_to_one_group() {
         SOON_S,
         || {
             let log = std::fs::read_to_string(array.data(2).join("rais.log")).ok()?;
-            let whose = "address 127.77.1.1 is already the preferred address of h";
+            let whose = "address 127.77.1.1 is already the preferred address of h1 in group web";
             (log.contains(whose) && log.contains("take it out of one")).then_some(())
         },
     );

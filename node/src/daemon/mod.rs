@@ -133,7 +133,9 @@ impl Daemon {
             .unwrap_or_default();
         match self.propose(at, commands).await {
             Ok(applied) => match applied.outcomes.into_iter().find_map(Result::err) {
-                Some(rejected) => desk::refused(Problem::rejected(&rejected)),
+                Some(rejected) => {
+                    desk::refused(Problem::rejected_by(&self.raft.state(), &rejected))
+                }
                 None => Response::Done {
                     index: Some(applied.index),
                     words: words.to_owned(),
