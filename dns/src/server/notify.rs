@@ -82,6 +82,14 @@ pub(super) async fn tell_all(core: Arc<Core>, own: Vec<SocketAddr>) {
                 keep
             });
         }
+        if news.len() > MAX_TARGETS {
+            let untold = news.len() - MAX_TARGETS;
+            tracing::error!(
+                untold,
+                most = MAX_TARGETS,
+                "dns: too many secondaries; the last are not told of changes and follow by their refresh"
+            );
+        }
         for one in news.into_iter().take(MAX_TARGETS) {
             let name = (one.apex.clone(), one.target);
             match lines.get(&name) {

@@ -70,7 +70,7 @@ fn a_stream_is_believed_message_by_message() {
 }
 
 /// Goal: what is not genuine is told why, in the form that RFC 8945 wants.
-/// Method: another secret, an unknown key, a late message, a changed bit, a short MAC.
+/// Method: another secret, an unknown key, a late message, a changed bit.
 #[test]
 fn what_is_not_genuine_is_told_why() {
     let (fault, reply) = refused(&signed(key(&[8; 32]), NOW).0);
@@ -84,6 +84,39 @@ fn what_is_not_genuine_is_told_why() {
     let mut bent = signed(key(&[7; 32]), NOW).0;
     bent[13] ^= 1;
     assert_eq!(refused(&bent).0, Fault::BadSig);
+}
+
+/// The same message with only the first `kept` bytes of its MAC.
+fn shortened(mut message: Vec<u8>, kept: usize) -> Vec<u8> {
+    // After the name: type, class, TTL, then the length of what follows.
+    let length_at = query().len() + key(&[7; 32]).wire().len() + 8;
+    let mac_at = message.len() - 6 - 32;
+    for at in [length_at, mac_at - 2] {
+        let length = u16::from_be_bytes([message[at], message[at + 1]]) - (32 - kept as u16);
+        message[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    }
+    message.drain(mac_at + kept..mac_at + 32);
+    message
+}
+
+/// Goal: a MAC that is genuine but shortened is told so, and the client can believe it; shorter than half
+/// it is malformed, and one that is not genuine stays that. RFC 8945, 5.2.2.1 and 5.2.4.
+/// Method: cut a good signature's MAC to 16 and 15 bytes, and a bad one's to 16.
+#[test]
+fn a_shortened_mac_is_told_so() {
+    let (message, mut client) = signed(key(&[7; 32]), NOW);
+    let short = shortened(message.clone(), 16);
+    let (fault, reply) = refused(&short);
+    assert_eq!((fault, reply[3] & 15), (Fault::BadTrunc, NOTAUTH));
+    // The reply is over the MAC that came.
+    client.prior.truncate(16);
+    assert!(client.verify(&reply, NOW, true).is_ok());
+    assert_eq!(
+        check(&keys(), &shortened(message, 15), NOW).unwrap_err(),
+        Malformed
+    );
+    let forged = shortened(signed(key(&[8; 32]), NOW).0, 16);
+    assert_eq!(refused(&forged).0, Fault::BadSig);
 }
 
 /// Goal: who has the wrong time learns ours, and can believe it.

@@ -39,6 +39,16 @@ enum Trouble {
     Final(CliError),
 }
 
+/// What following came to after one look at the zone.
+enum Step {
+    /// The primary has this version now.
+    Pushed(Wanted),
+    /// It had it already, from us.
+    Known,
+    /// It has a newer one.
+    Behind(UpdateError),
+}
+
 /// Everything that a push needs, but for the zone.
 struct Push<'d, D> {
     doors: &'d D,
@@ -123,13 +133,17 @@ impl<D: Doors> Push<'_, D> {
         };
         loop {
             match self.newest_after(*last).await {
-                Ok(Some(pushed)) => {
+                Ok(Step::Pushed(pushed)) => {
                     *last = Some(pushed.serial);
                     if let Err(error) = self.tell(&pushed, look, console) {
                         return Trouble::Final(error);
                     }
                 }
-                Ok(None) => {}
+                Ok(Step::Known) => {}
+                Ok(Step::Behind(error)) => {
+                    let told = format!("rais: {error}: another host is ahead\n");
+                    let _untold = console.err.write_all(told.as_bytes());
+                }
                 Err(trouble) => return trouble,
             }
             if let Err(trouble) = self.await_change(&mut events).await {
@@ -167,14 +181,14 @@ impl<D: Doors> Push<'_, D> {
 
     /// Pushes unless the version of last time is still the newest, or the primary has a newer one: another
     /// host follows too, and is ahead.
-    async fn newest_after(&self, last: Option<u32>) -> Result<Option<Wanted>, Trouble> {
+    async fn newest_after(&self, last: Option<u32>) -> Result<Step, Trouble> {
         let wanted = self.wanted().await?;
         if last == Some(wanted.serial) {
-            return Ok(None);
+            return Ok(Step::Known);
         }
         match push(&self.target, &wanted, now_s).await {
-            Ok(()) => Ok(Some(wanted)),
-            Err(PushError::Update(UpdateError::Newer { .. })) => Ok(None),
+            Ok(()) => Ok(Step::Pushed(wanted)),
+            Err(PushError::Update(error @ UpdateError::Newer { .. })) => Ok(Step::Behind(error)),
             Err(error) => Err(of_push(error)),
         }
     }

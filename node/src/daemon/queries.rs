@@ -217,11 +217,11 @@ async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
     let (state, view) = daemon.mailbox.ask(look).await?;
     let group = state.groups.get(name)?;
     let zones = daemon.shelf.zones().load_full();
-    let records = zones
-        .all()
+    let all = zones.all().into_iter();
+    // What is served may be an entry behind the state: the serial is that of the records beside it.
+    let served = all
         .into_iter()
-        .find(|zone| zone.apex().to_string() == group.policy.zone)
-        .map(lines);
+        .find(|zone| zone.apex().to_string() == group.policy.zone);
     let servers = group
         .zone
         .nameservers
@@ -231,14 +231,14 @@ async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
     Some(ZoneReport {
         group: name.0.clone(),
         zone: group.policy.zone.clone(),
-        serial: group.zone.serial,
+        serial: served.map_or(group.zone.serial, dns::Zone::serial),
         ttl_s: group.zone.ttl_s,
         at_fault: is_at_fault(&state, group),
-        withheld: daemon.shelf.withheld().contains(name),
+        withheld: served.is_some_and(dns::Zone::is_withheld),
         last_known: group.zone.named != group.zone.published,
         published: group.zone.named.iter().copied().collect(),
         servers: servers.collect(),
-        records: records.unwrap_or_default(),
+        records: served.map(lines).unwrap_or_default(),
         members: api::zone_members(&state, &view, group),
         marks: api::zone_marks(&group.policy),
         followed: followed(daemon, &group.policy.zone),

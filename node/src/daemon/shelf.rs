@@ -18,6 +18,9 @@ use crate::clock;
 /// How often the clock is looked at: a bound of seconds is kept to a quarter of one.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Out of touch is nobody for whom fewer heartbeats than this have passed.
+const LEAST_HEARTBEATS: u64 = 4;
+
 /// The control thread answers within microseconds; one that takes longer than this has nothing to say.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -30,9 +33,6 @@ pub struct Shelf {
     /// Only writers lock it: the thread that applies entries, and the watch below.
     known: Mutex<Known>,
 }
-
-/// Out of touch is nobody for whom fewer heartbeats than this have passed.
-const LEAST_HEARTBEATS: u64 = 4;
 
 #[derive(Debug, Default)]
 struct Known {
@@ -90,6 +90,9 @@ impl Shelf {
         let before = known.withheld();
         known.out_of_touch = time;
         let after = known.withheld();
+        if before == after {
+            return;
+        }
         for group in after.difference(&before) {
             tracing::warn!(%group, "out of touch with the quorum for too long: its zone gets SERVFAIL");
         }
