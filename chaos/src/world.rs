@@ -204,7 +204,11 @@ impl World {
                 boot: Boot(boot),
                 vow: vow(host, boot),
             },
-            Due::Measured(group, measured) => Event::Measured { group, measured },
+            Due::Measured(group, measured) => Event::Measured {
+                group,
+                measured,
+                why: None,
+            },
             Due::Packet { from, packet } => return self.packet(id, from, *packet),
             Due::Flushed { index, term } => return self.flushed(id, index, term),
             Due::Apply => return self.replay(id),

@@ -150,30 +150,25 @@ struct Held {
 #[derive(Clone, Debug, Default)]
 pub struct Agent {
     held: BTreeMap<IpAddr, Held>,
-    groups: BTreeMap<GroupName, LocalGroup>,
-    why: BTreeMap<GroupName, String>,
+    groups: BTreeMap<GroupName, (LocalGroup, Option<String>)>,
 }
 
 impl Agent {
-    /// Takes in why a group is not well here; none while it is.
-    pub fn explain(&mut self, group: GroupName, why: Option<String>) {
-        match why {
-            Some(mut why) => {
-                let end = (0..=MAX_WHY.min(why.len())).rev();
-                why.truncate(
-                    end.into_iter()
-                        .find(|end| why.is_char_boundary(*end))
-                        .unwrap_or(0),
-                );
-                self.why.insert(group, why);
-            }
-            None => drop(self.why.remove(&group)),
+    /// Takes in what the tests and loads of one group say, and which test fails and how. True when what
+    /// they say changed.
+    pub fn measure(
+        &mut self,
+        group: GroupName,
+        measured: LocalGroup,
+        mut why: Option<String>,
+    ) -> bool {
+        if let Some(why) = &mut why {
+            let fits = (0..=MAX_WHY.min(why.len())).rev();
+            let end = fits.into_iter().find(|end| why.is_char_boundary(*end));
+            why.truncate(end.unwrap_or(0));
         }
-    }
-
-    /// Takes in what the tests and loads of one group say. True when it changed.
-    pub fn measure(&mut self, group: GroupName, measured: LocalGroup) -> bool {
-        self.groups.insert(group, measured) != Some(measured)
+        let before = self.groups.insert(group, (measured, why));
+        before.is_none_or(|(before, _)| before != measured)
     }
 
     /// Compares what should be held with what is held. `lease` is the end of a valid lease.
@@ -273,7 +268,11 @@ impl Agent {
             .hosts
             .get(&me)
             .is_some_and(|host| host.boot == boot && !host.is_down());
-        let healthy = |group: &GroupName| self.groups.get(group).is_none_or(|local| local.healthy);
+        let healthy = |group: &GroupName| {
+            self.groups
+                .get(group)
+                .is_none_or(|(local, _)| local.healthy)
+        };
         state
             .held_by(me)
             .filter(|(_, address)| mine && healthy(&address.group))
@@ -368,17 +367,19 @@ impl Agent {
                 healthy: group.members.get(&me).is_none_or(|member| member.healthy),
                 ..LocalGroup::default()
             };
+            let known = self.groups.get(name).cloned();
+            let (measured, why) = known.unwrap_or((unknown, None));
             let LocalGroup {
                 healthy,
                 load,
                 capacity,
-            } = self.groups.get(name).copied().unwrap_or(unknown);
+            } = measured;
             GroupReport {
                 group: name.clone(),
                 healthy,
                 load,
                 capacity,
-                why: self.why.get(name).filter(|_| !healthy).cloned(),
+                why: why.filter(|_| !healthy),
             }
         });
         Report {

@@ -311,9 +311,12 @@ impl Core {
             Event::Proposed { id } => {
                 self.in_flight = self.in_flight.filter(|(current, _)| *current != id)
             }
-            Event::Explained { group, why } => self.agent.explain(group, why),
-            Event::Measured { group, measured } => {
-                let news = self.agent.measure(group, measured);
+            Event::Measured {
+                group,
+                measured,
+                why,
+            } => {
+                let news = self.agent.measure(group, measured, why);
                 self.say_at_once(now, news);
             }
             Event::Host(told) => self.hear_driver(now, told, out),

@@ -89,19 +89,14 @@ pub enum Event {
     },
     /// The driver told something.
     Host(HostEvent),
-    /// Which test of a group fails here, and why. Comes before the `Measured` that it explains.
-    Explained {
-        /// Which group.
-        group: GroupName,
-        /// None while all is well.
-        why: Option<String>,
-    },
     /// Tests and loads of a group were looked at.
     Measured {
         /// Which group.
         group: GroupName,
         /// What they say.
         measured: LocalGroup,
+        /// Which test fails, and how; none while all is well.
+        why: Option<String>,
     },
 }
 

@@ -53,8 +53,12 @@ impl World {
             .push_back((id, Event::Log(LogMark::Durable { index: durable })));
         self.tell_status(id);
         for (group, measured) in groups {
-            self.inbox
-                .push_back((id, Event::Measured { group, measured }));
+            let measured = Event::Measured {
+                group,
+                measured,
+                why: None,
+            };
+            self.inbox.push_back((id, measured));
         }
         self.settle();
         self.soon(id, 0, Due::Beat);

@@ -463,12 +463,11 @@ fn watch_services(
 ) -> Result<Monitor, DaemonError> {
     let mailbox = mailbox.clone();
     let tell = move |group: GroupName, measured, why| {
-        let explained = Event::Explained {
-            group: group.clone(),
+        mailbox.post(Letter::Event(Event::Measured {
+            group,
+            measured,
             why,
-        };
-        mailbox.post(Letter::Event(explained));
-        mailbox.post(Letter::Event(Event::Measured { group, measured }));
+        }));
     };
     // Its thread ends with the last copy of the handle, or with the process.
     let (monitor, _thread) =
