@@ -2,18 +2,16 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::rc::Rc;
-
 use std::time::Duration;
 
-use host::line::{Cut, Line, pair};
+use host::line::{self, Cut, Line, decode, encode};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
-use super::wire::{Command, Ended, How, MAX_COMMAND, Order, Purpose, User, decode, encode};
+use super::wire::{Command, Ended, How, MAX_COMMAND, Order, Purpose, User};
 
 /// The runner ends a program at its time-out and tells so; one that does not tell within so much more, in
 /// ms, is stuck. With the longest release script (10 s) still below the 15 s after which a host that does
@@ -44,7 +42,7 @@ impl Runner {
     /// # Errors
     /// [`NoRunner`].
     pub fn start(user: Option<User>) -> Result<Self, NoRunner> {
-        Self::start_from("/proc/self/exe", user)
+        Self::start_from(line::SELF, user)
     }
 
     /// As [`Runner::start`], from another binary.
@@ -52,16 +50,7 @@ impl Runner {
     /// # Errors
     /// [`NoRunner`].
     pub fn start_from(binary: &str, user: Option<User>) -> Result<Self, NoRunner> {
-        let (mut line, theirs) = pair()?;
-        let child = std::process::Command::new(binary)
-            .arg0("rais")
-            .arg("runner")
-            .env_clear()
-            .stdin(theirs)
-            .stdout(Stdio::null())
-            // Ctrl-C at a terminal is for the node; the runner ends when the node has.
-            .process_group(0)
-            .spawn()?;
+        let (mut line, child) = line::start(binary, "runner")?;
         let begin = encode(&Order::Begin(user)).unwrap_or_default();
         line.send(begin).map_err(|Cut| NoRunner::Ended)?;
         Ok(Self { line, child })

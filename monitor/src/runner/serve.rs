@@ -7,18 +7,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use control::Instant;
-use host::line::{Cut, Line};
+use host::line::{Cut, Line, decode, encode};
 use host::steady;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait};
 
 use super::job::Job;
-use super::wire::{Command, Ended, How, Order, User, decode, encode};
+use super::wire::{Command, Ended, How, Order, User};
 
 /// Programs at once; each costs a process, two descriptors here and a few pages.
 pub const AT_ONCE: usize = 1_024;
@@ -37,7 +36,7 @@ const LINE: u64 = u64::MAX;
 #[must_use]
 pub fn run() -> ExitCode {
     steady::catch_signals();
-    let Some(line) = take_line() else {
+    let Some(line) = Line::handed() else {
         eprintln!("rais: the runner is started by `rais node`, not by hand");
         return ExitCode::FAILURE;
     };
@@ -49,15 +48,6 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Standard input, if it is a socket of whole packets.
-fn take_line() -> Option<Line> {
-    let stdin = io::stdin();
-    let kind = rustix::net::sockopt::socket_type(stdin.as_fd()).ok()?;
-    let ours = kind == rustix::net::SocketType::SEQPACKET;
-    let socket = stdin.as_fd().try_clone_to_owned().ok()?;
-    ours.then(|| Line::new(socket))
 }
 
 /// What the system does not allow is told, and done without.

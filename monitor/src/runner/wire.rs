@@ -1,8 +1,5 @@
-//! What node and runner say to each other: one message for each packet of their socket.
-//!
-//! Both ends are the same binary, started by one another, so there are no versions.
+//! What node and runner say to each other: one message for each packet of their line.
 
-use host::line::MAX_PACKET;
 use serde::{Deserialize, Serialize};
 
 /// Kept of what a program says, in bytes: a few lines for a person.
@@ -105,20 +102,4 @@ fn cut(text: &str, most: usize) -> &str {
         end -= 1;
     }
     text.get(..end).unwrap_or_default()
-}
-
-fn config() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<MAX_PACKET>()
-}
-
-/// Encodes a message; none when it is too long for a packet.
-pub fn encode<T: Serialize>(message: &T) -> Option<Vec<u8>> {
-    let bytes = bincode::serde::encode_to_vec(message, config()).ok()?;
-    (bytes.len() <= MAX_PACKET).then_some(bytes)
-}
-
-/// Decodes a message; none when it is not one.
-pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Option<T> {
-    let (message, read) = bincode::serde::decode_from_slice(bytes, config()).ok()?;
-    (read == bytes.len()).then_some(message)
 }

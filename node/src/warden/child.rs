@@ -1,20 +1,18 @@
 //! The node's side: starts the warden, gives it orders, hears what became of them.
 //!
-//! The warden is the same program with another first argument. It gets one end of a socket as its
-//! standard input and nothing else; when the node ends, however it ends, that socket closes.
+//! It gets one end of a line and nothing else; when the node ends, however it ends, that line closes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use control::{HostAction, Instant, Vow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use statemachine::GroupName;
 
-use super::line::{Cut, Line, pair};
-use super::wire::{Begin, MANAGED_AT_ONCE, MAX_LISTENERS, Order, Told, decode, encode};
+use super::line::{self, Cut, Line, decode, encode};
+use super::wire::{Begin, MANAGED_AT_ONCE, MAX_LISTENERS, Order, Told};
 
 /// The warden may take so long to lay the gate: an earlier one may still be at its last word.
 const BEGIN_S: u32 = 10;
@@ -77,17 +75,7 @@ impl Warden {
     /// # Errors
     /// [`NoWarden`].
     pub fn start() -> Result<Self, NoWarden> {
-        let (line, theirs) = pair().map_err(NoWarden::Start)?;
-        let child = Command::new("/proc/self/exe")
-            .arg0("rais")
-            .arg("warden")
-            .env_clear()
-            .stdin(theirs)
-            .stdout(Stdio::null())
-            // Ctrl-C at a terminal is for the node; the warden ends when the node has.
-            .process_group(0)
-            .spawn()
-            .map_err(NoWarden::Start)?;
+        let (line, child) = line::start(line::SELF, "warden").map_err(NoWarden::Start)?;
         Ok(Self {
             line,
             child,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,8 +21,8 @@ use rustix::io::Errno;
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::line::{Cut, Line};
-use super::wire::{Begin, MAX_LINE, Order, Told, decode, encode};
+use super::line::{Cut, Line, decode, encode};
+use super::wire::{Begin, MAX_LINE, Order, Told};
 use super::word::Secret;
 use crate::clock;
 use crate::daemon::hands::Hands;
@@ -40,7 +40,7 @@ const REPEATS_MS: [u64; 3] = [4, 16, 60];
 #[must_use]
 pub fn run() -> ExitCode {
     steady::outlive_signals();
-    let Some(line) = take_line() else {
+    let Some(line) = Line::handed() else {
         eprintln!("rais: the warden is started by `rais node`, not by hand");
         return ExitCode::FAILURE;
     };
@@ -57,15 +57,6 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Cut) => ExitCode::FAILURE,
     }
-}
-
-/// Standard input, if it is a socket of whole packets.
-fn take_line() -> Option<Line> {
-    let stdin = io::stdin();
-    let kind = rustix::net::sockopt::socket_type(stdin.as_fd()).ok()?;
-    let ours = kind == rustix::net::SocketType::SEQPACKET;
-    let socket = stdin.as_fd().try_clone_to_owned().ok()?;
-    ours.then(|| Line::new(socket))
 }
 
 fn serve(line: &Shared) -> Result<(), Cut> {

@@ -1,7 +1,6 @@
 //! What node and warden say to each other: one message for each packet of their socket.
 //!
-//! A socket of whole packets (SOCK_SEQPACKET) needs no framing. Both ends are the same binary, started
-//! by one another, so there are no versions; what does not decode ends the conversation all the same.
+//! The socket and its packets are `host::line`'s, which the runner shares.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,8 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use control::{HostAction, HostEvent, Vow};
 use serde::{Deserialize, Serialize};
 use statemachine::{Boot, GroupName, HostId};
-
-pub use host::line::MAX_PACKET;
 
 /// Addresses in one [`Order::Manage`]: at most 90 bytes each.
 pub const MANAGED_AT_ONCE: usize = 512;
@@ -78,25 +75,10 @@ pub enum Told {
     },
 }
 
-fn config() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<MAX_PACKET>()
-}
-
-/// Encodes a message; none when it is too long for a packet.
-pub fn encode<T: Serialize>(message: &T) -> Option<Vec<u8>> {
-    let bytes = bincode::serde::encode_to_vec(message, config()).ok()?;
-    (bytes.len() <= MAX_PACKET).then_some(bytes)
-}
-
-/// Decodes a message; none when it is not one.
-pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Option<T> {
-    let (message, read) = bincode::serde::decode_from_slice(bytes, config()).ok()?;
-    (read == bytes.len()).then_some(message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use host::line::{decode, encode};
     use proptest::prelude::*;
 
     /// Goal: the longest messages that either side makes fit a packet.
