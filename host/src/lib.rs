@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod announce;
+pub mod changes;
 pub mod claims;
 pub mod clock;
 pub mod connections;

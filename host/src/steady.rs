@@ -7,6 +7,8 @@
 //! Limits: Linux. Capabilities belong to a thread: drop them before the second thread starts.
 
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -93,6 +95,18 @@ pub fn catch_signals() {
         // SAFETY: the handler does nothing, which is allowed in a signal's context.
         unsafe { libc::signal(signal, handler as libc::sighandler_t) };
     }
+}
+
+/// Has `command` start with `files` descriptors allowed, whatever this process itself is allowed by then: a
+/// program that closes all it could have, or uses select(2), is slow or lost with a million.
+#[expect(
+    unsafe_code,
+    reason = "what runs between fork and exec is in nobody's type system"
+)]
+pub fn allow_files(command: &mut Command, files: Rlimit) {
+    let allow = move || Ok(setrlimit(Resource::Nofile, files)?);
+    // SAFETY: one system call that is allowed after a fork; it takes no lock and allocates nothing.
+    unsafe { command.pre_exec(allow) };
 }
 
 /// Gives up every capability but these, for this thread, those that it starts, and their programs.

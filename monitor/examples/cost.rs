@@ -9,35 +9,40 @@
     clippy::disallowed_methods
 )]
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
+use common::state_of;
 use control::Instant;
 use monitor::watch::Monitor;
-use statemachine::{
-    Command, Entry, GroupCommand, GroupName, HostId, Member, Policy, State, TestKind, TestSpec,
-    apply,
-};
+use statemachine::{HostId, Policy, TestKind, TestSpec};
+
+/// Objects that are looked at each second.
+const OBJECTS: usize = 200;
+/// Runs that may wait to be counted.
+const QUEUE: usize = 4_096;
 
 fn now() -> Instant {
     Instant(host::clock::boottime_us())
 }
 
-/// Answers whoever asks, and counts them.
-fn serve(served: Arc<AtomicUsize>) -> SocketAddr {
+/// Answers whoever asks, and tells of each.
+fn serve(served: SyncSender<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };
-            served.fetch_add(1, Ordering::Relaxed);
             let mut question = [0; 1024];
             if stream.read(&mut question).is_ok_and(|length| length > 0) {
                 let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
             }
+            served.send(()).unwrap();
         }
     });
     address
@@ -63,7 +68,7 @@ fn tests(address: SocketAddr) -> Vec<TestSpec> {
         rise: 2,
         fall: 2,
     };
-    (0..200).map(test).collect()
+    (0..OBJECTS as u64).map(test).collect()
 }
 
 fn n_name(n: u64) -> String {
@@ -90,36 +95,21 @@ fn ticks(name: &str) -> u64 {
 }
 
 fn main() {
-    let seconds = std::env::args()
-        .nth(1)
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(20);
-    let served = Arc::new(AtomicUsize::new(0));
-    let address = serve(Arc::clone(&served));
+    let seconds = std::env::args().nth(1);
+    let seconds: usize = seconds.and_then(|s| s.parse().ok()).unwrap_or(20);
+    let (served, runs) = sync_channel(QUEUE);
     let mut policy = Policy::new("web", "web.example.");
-    policy.tests = tests(address);
-    let mut state = State::default();
-    let apply_it = GroupCommand::Apply {
-        policy: Box::new(policy),
-        seen: None,
-    };
-    let entry = Entry {
-        commands: vec![Command::Group(apply_it)],
-        ..Entry::default()
-    };
-    apply(&mut state, 1, &entry);
-    let group = state.groups.get_mut(&GroupName("web".into())).unwrap();
-    group.members.insert(HostId(1), Member::new(Vec::new()));
+    policy.tests = tests(serve(served));
     let tell = |_, verdict, _| println!("verdict: {verdict:?}");
     let (monitor, _thread) = Monitor::start(HostId(1), now, None, Box::new(tell)).unwrap();
-    monitor.follow(Arc::new(state));
-    std::thread::sleep(Duration::from_secs(2));
-    let (before, runs) = (ticks("monitor"), served.load(Ordering::Relaxed));
-    std::thread::sleep(Duration::from_secs(seconds));
-    let used = ticks("monitor") - before;
-    let runs = served.load(Ordering::Relaxed) - runs;
-    println!("{} runs a second", runs as u64 / seconds);
-    println!("{:.2} % of a core", used as f64 / seconds as f64);
+    monitor.follow(Arc::new(state_of(policy)));
+    let await_seconds = |seconds: usize| (0..OBJECTS * seconds).for_each(|_| runs.recv().unwrap());
+    await_seconds(2);
+    let (before, began) = (ticks("monitor"), now());
+    await_seconds(seconds);
+    let (used, took_ms) = (ticks("monitor") - before, now().ms_since(began));
+    println!("{} runs in {took_ms} ms", OBJECTS * seconds);
+    println!("{:.2} % of a core", used as f64 * 1000.0 / took_ms as f64);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     for line in status.lines().filter(|line| line.starts_with("VmRSS")) {
         println!("{line}");

@@ -6,6 +6,7 @@
 //!
 //! Limits: one thread, so a probe must not block; those that do not wait on sockets take microseconds.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use statemachine::{AddressState, GroupName, HostId, State};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, LocalSet};
 
-use crate::judge::{Judge, ObjectId, Outcome, Shown, Wanted};
+use crate::judge::{Judge, ObjectId, Outcome, Run, Shown, Wanted};
 use crate::probe::{Life, Prober};
 use crate::runner::wire::Purpose;
 use crate::runner::{Programs, Runner};
@@ -32,6 +33,8 @@ const OUTCOMES: usize = 4_096;
 const QUESTIONS: usize = 16;
 /// Scripts that may wait to be started: one for each address that a host may hold, and more.
 const SCRIPTS: usize = 2_048;
+/// Why a script has no end of its own.
+const DIED: &str = "the monitor has ended; start the daemon anew";
 /// How much less urgent than the daemon's other threads.
 const NICE: i32 = 5;
 
@@ -43,7 +46,7 @@ pub type Tell = Box<dyn Fn(GroupName, LocalGroup, Option<String>) + Send>;
 pub struct Monitor {
     states: watch::Sender<Option<Arc<State>>>,
     questions: mpsc::Sender<Question>,
-    scripts: mpsc::Sender<Script>,
+    scripts: mpsc::Sender<Ordered>,
 }
 
 /// A program to be run for somebody else.
@@ -60,6 +63,32 @@ pub struct Script {
 
 /// Where it is told how a script ended.
 pub type Reply = Box<dyn FnOnce(Result<String, String>) + Send>;
+
+/// A script on its way: whoever ordered it is told its end even when this thread dies.
+struct Ordered {
+    script: Option<Script>,
+}
+
+impl Drop for Ordered {
+    fn drop(&mut self) {
+        if let Some(script) = self.script.take() {
+            (script.reply)(Err(DIED.to_owned()));
+        }
+    }
+}
+
+/// Says so when the thread panics.
+struct Mourned;
+
+impl Drop for Mourned {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "the monitor has ended in a panic: nothing is tested; please report this"
+            );
+        }
+    }
+}
 
 /// How does everything stand?
 type Question = oneshot::Sender<Vec<Shown>>;
@@ -86,6 +115,7 @@ impl Monitor {
         let thread = std::thread::Builder::new()
             .name("monitor".into())
             .spawn(move || {
+                let _mourned = Mourned;
                 step_back();
                 let (outcomes, told) = mpsc::channel(OUTCOMES);
                 let looking = Looking {
@@ -96,7 +126,8 @@ impl Monitor {
                     prober: Rc::default(),
                     programs: Programs::default(),
                     wanted: Vec::new(),
-                    lives: Vec::new(),
+                    running: BTreeMap::new(),
+                    lives: BTreeMap::new(),
                     outcomes,
                 };
                 LocalSet::new()
@@ -124,7 +155,13 @@ impl Monitor {
     /// Has a script run. Never waits. False when it cannot be taken: its reply is then never called.
     #[must_use]
     pub fn run(&self, script: Script) -> bool {
-        self.scripts.try_send(script).is_ok()
+        let ordered = Ordered {
+            script: Some(script),
+        };
+        let taken = self.scripts.try_send(ordered);
+        taken
+            .map_err(|refused| refused.into_inner().script.take())
+            .is_ok()
     }
 
     /// Every test and load of this host, as it stands; nothing when the thread has ended.
@@ -154,20 +191,23 @@ enum News {
         outcome: Outcome,
         life: Option<Life>,
     },
-    /// A process that was watched ended.
+    /// What was watched ended, or cannot be watched.
     Ended {
         object: ObjectId,
-        pid: i32,
-        why: String,
+        number: u64,
+        why: Option<String>,
     },
 }
+
+/// Tasks by object, each with a number by which an answer is known to be its.
+type UnderWay = BTreeMap<ObjectId, (u64, AbortHandle)>;
 
 /// What reaches the thread.
 type Doors = (
     watch::Receiver<Option<Arc<State>>>,
     mpsc::Receiver<News>,
     mpsc::Receiver<Question>,
-    mpsc::Receiver<Script>,
+    mpsc::Receiver<Ordered>,
 );
 
 struct Looking {
@@ -178,8 +218,10 @@ struct Looking {
     prober: Rc<Prober>,
     programs: Programs,
     wanted: Vec<Wanted>,
-    /// Processes that are watched, by object.
-    lives: Vec<(ObjectId, i32, AbortHandle)>,
+    /// The runs under way.
+    running: UnderWay,
+    /// What is watched, by object.
+    lives: UnderWay,
     outcomes: mpsc::Sender<News>,
 }
 
@@ -191,22 +233,9 @@ impl Looking {
         let mut looked = Instant::default();
         loop {
             let now = (self.clock)();
-            for run in self.judge.due(now) {
-                let (prober, outcomes) = (Rc::clone(&self.prober), self.outcomes.clone());
-                tokio::task::spawn_local(async move {
-                    let (object, number) = (run.object, run.run);
-                    let found = prober.perform(run).await;
-                    // The thread ends: nobody asks any more.
-                    let _ended = outcomes
-                        .send(News::Ran {
-                            object,
-                            run: number,
-                            outcome: found.outcome,
-                            life: found.life,
-                        })
-                        .await;
-                });
-            }
+            let due = self.judge.due(now);
+            due.given_up.iter().for_each(|id| self.give_up(*id));
+            due.runs.into_iter().for_each(|run| self.start(run));
             self.tell_news(now);
             let next = self.judge.next_wake(now);
             let sleep_us = next.map_or(u64::MAX, |next| next.us_since(now));
@@ -235,25 +264,50 @@ impl Looking {
                     Some(question) => drop(question.send(self.judge.shown((self.clock)()))),
                     None => return,
                 },
-                script = ordered.recv() => if let Some(script) = script {
-                    self.act(script);
+                ordered = ordered.recv() => if let Some(ordered) = ordered {
+                    self.act(ordered);
                 },
                 () = tokio::time::sleep(sleep) => {}
             }
         }
     }
 
-    fn act(&self, script: Script) {
+    fn start(&mut self, run: Run) {
+        let (prober, outcomes) = (Rc::clone(&self.prober), self.outcomes.clone());
+        let (object, number) = (run.object, run.run);
+        let task = tokio::task::spawn_local(async move {
+            let found = prober.perform(run).await;
+            let ran = News::Ran {
+                object,
+                run: number,
+                outcome: found.outcome,
+                life: found.life,
+            };
+            // The thread ends: nobody asks any more.
+            let _ended = outcomes.send(ran).await;
+        });
+        self.running.insert(object, (number, task.abort_handle()));
+    }
+
+    fn give_up(&mut self, object: ObjectId) {
+        if let Some((_, task)) = self.running.remove(&object) {
+            task.abort();
+        }
+    }
+
+    fn act(&self, mut ordered: Ordered) {
         let programs = self.programs.clone();
         tokio::task::spawn_local(async move {
-            let Script {
-                words,
-                environment,
-                timeout_ms,
-                reply,
-            } = script;
-            let ended = programs.run(Purpose::Act, words, environment, timeout_ms);
-            reply(ended.await);
+            let Some(script) = &mut ordered.script else {
+                return;
+            };
+            let words = std::mem::take(&mut script.words);
+            let environment = std::mem::take(&mut script.environment);
+            let ended = programs.run(Purpose::Act, words, environment, script.timeout_ms);
+            let ended = ended.await;
+            if let Some(script) = ordered.script.take() {
+                (script.reply)(ended);
+            }
         });
     }
 
@@ -264,15 +318,17 @@ impl Looking {
             return;
         }
         self.judge.follow(now, &wanted);
-        let known = |id| self.judge.knows(id);
-        self.prober.keep(known);
-        self.lives.retain(|(id, _, watching)| {
-            let stays = self.judge.knows(*id);
-            if !stays {
-                watching.abort();
-            }
-            stays
-        });
+        let judge = &self.judge;
+        self.prober.keep(|id| judge.knows(id));
+        for under_way in [&mut self.running, &mut self.lives] {
+            under_way.retain(|id, (_, task)| {
+                let stays = judge.knows(*id);
+                if !stays {
+                    task.abort();
+                }
+                stays
+            });
+        }
         self.wanted = wanted;
     }
 
@@ -285,43 +341,55 @@ impl Looking {
                 outcome,
                 life,
             } => {
+                if self
+                    .running
+                    .get(&object)
+                    .is_some_and(|(under_way, _)| *under_way == run)
+                {
+                    self.running.remove(&object);
+                }
                 self.judge.ran(now, object, run, outcome);
                 if let Some(life) = life.filter(|_| self.judge.knows(object)) {
                     self.watch(object, life);
                 }
             }
-            News::Ended { object, pid, why } => {
-                let watched =
-                    |(id, known, _): &(ObjectId, i32, AbortHandle)| *id == object && *known == pid;
-                if self.lives.iter().any(watched) {
-                    self.lives.retain(|life| !watched(life));
+            News::Ended {
+                object,
+                number,
+                why,
+            } => {
+                let watched = self.lives.get(&object);
+                if watched.is_none_or(|(known, _)| *known != number) {
+                    return;
+                }
+                self.lives.remove(&object);
+                if let Some(why) = why {
                     self.judge.struck(now, object, &why);
                 }
             }
         }
     }
 
-    /// Waits for the end of a process, unless that is waited for already.
+    /// Waits for the end of what lives, unless that is waited for already.
     fn watch(&mut self, object: ObjectId, life: Life) {
-        let pid = life.pid;
-        let known = self.lives.iter().position(|(id, ..)| *id == object);
-        if let Some(at) = known {
-            if self
-                .lives
-                .get(at)
-                .is_some_and(|(_, watched, _)| *watched == pid)
-            {
-                return;
-            }
-            let (.., watching) = self.lives.swap_remove(at);
-            watching.abort();
+        let number = life.number();
+        match self.lives.get(&object) {
+            Some((known, _)) if *known == number => return,
+            Some((_, before)) => before.abort(),
+            None => {}
         }
         let outcomes = self.outcomes.clone();
         let watching = tokio::task::spawn_local(async move {
             let why = life.ended().await;
-            let _ended = outcomes.send(News::Ended { object, pid, why }).await;
+            let ended = News::Ended {
+                object,
+                number,
+                why,
+            };
+            // The thread ends: nobody asks any more.
+            let _ended = outcomes.send(ended).await;
         });
-        self.lives.push((object, pid, watching.abort_handle()));
+        self.lives.insert(object, (number, watching.abort_handle()));
     }
 
     fn tell_news(&mut self, now: Instant) {

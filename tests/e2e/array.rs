@@ -356,6 +356,16 @@ impl Array {
         kill_process(pid(daemon), Signal::KILL).unwrap();
     }
 
+    /// Tells host `number`'s daemon to end, and waits until it has.
+    pub fn stop(&self, number: u8) {
+        let daemon = self.daemon(number);
+        kill_process(pid(daemon), Signal::TERM).unwrap();
+        until("the daemon ends when it is told to", END_S, || {
+            let stat = std::fs::read_to_string(format!("/proc/{daemon}/stat")).unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        });
+    }
+
     /// The process id of host `number`'s daemon.
     pub fn daemon(&self, number: u8) -> u32 {
         let text = std::fs::read_to_string(self.data(number).join("rais.pid")).unwrap();

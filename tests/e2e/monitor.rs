@@ -222,3 +222,33 @@ fn scripts_run_around_a_move_in_order_and_within_their_time() {
     );
     array.whole();
 }
+
+/// Goal: a daemon that is told to end runs the release script of what it served, and waits for it no longer
+/// than its bound. Method: SIGTERM to two hosts, one of whose scripts hangs.
+#[test]
+fn a_daemon_that_ends_runs_its_release_scripts_last() {
+    let (array, programs) = (Array::start(3), Programs::new("ends"));
+    let note = "echo $RAIS_HOST $RAIS_ADDRESS $RAIS_REASON >> $(dirname $0)/log/acts";
+    programs.write(
+        "release",
+        &format!("{note}; test $RAIS_HOST = h2 || sleep 1000"),
+    );
+    apply(
+        &array,
+        &format!(
+            "[scripts]\nrelease = \"{}\"\ntimeout = \"700ms\"\n",
+            programs.path("release")
+        ),
+    );
+    for host in [2, 3] {
+        until("the policy is known there", 5, || {
+            let policy = array.rais(host, &["group", "show", "web", "--toml"]).out;
+            policy.contains("release = ").then_some(())
+        });
+        array.stop(host);
+        let log = programs.log();
+        let expected = format!("h{host} {} stopped", service(host));
+        let lines = log.iter().filter(|line| **line == expected);
+        assert_eq!(lines.count(), 1, "{log:?}");
+    }
+}

@@ -24,6 +24,16 @@ pub use damp::{Damp, FALL_PENALTY, HELD_ABOVE, MAX_PENALTY, WELL_BELOW};
 pub use load::{Gauge, MISSES};
 pub use task::{Look, Task};
 
+/// A wake-up that comes so much later than it was asked for, in us, is this thread's own fault; and so long
+/// it then has to read what has come meanwhile.
+const LATE_US: u64 = 50_000;
+/// One run is forgiven so often, or a monitor that is always late would find nothing out.
+const MOST_FORGIVEN: u8 = 3;
+
+/// An object is looked at first within so long, in ms, however rarely it is later: what a look finds alive is
+/// watched from then on.
+const FIRST_MS: u64 = 1_000;
+
 /// Each run is put off by up to this share of the interval, in percent, so that objects of one pace
 /// do not march in step.
 const JITTER_PERCENT: u64 = 10;
@@ -43,6 +53,15 @@ pub struct Wanted {
     pub address: IpAddr,
     /// The addresses of the group that this host serves.
     pub served: Vec<IpAddr>,
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// These did not end in their time, and have failed: end them.
+    pub given_up: Vec<ObjectId>,
+    /// Start these.
+    pub runs: Vec<Run>,
 }
 
 /// What a run found.
@@ -75,7 +94,7 @@ pub struct Run {
     pub run: u64,
     /// What to do.
     pub task: Task,
-    /// End it after so long; it counts as failed by then.
+    /// It counts as failed after so long, and is given up.
     pub timeout_ms: u64,
 }
 
@@ -89,6 +108,8 @@ struct Object {
     runs: u64,
     /// The end of the run that is under way.
     until: Option<Instant>,
+    /// How often the run under way got more time.
+    forgiven: u8,
 }
 
 /// A test as its group sees it.
@@ -196,7 +217,7 @@ impl Judge {
         }
     }
 
-    /// The object that does `task` at this pace; a new one begins within its first interval.
+    /// The object that does `task` at this pace; a new one begins within [`FIRST_MS`].
     fn object(&mut self, now: Instant, task: Task, interval_ms: u64, timeout_ms: u64) -> ObjectId {
         let same = |object: &Object| {
             object.task == task
@@ -208,8 +229,8 @@ impl Judge {
         }
         self.last_id += 1;
         let id = ObjectId(self.last_id);
-        let interval_us = interval_ms.saturating_mul(1000).max(1);
-        let next = now.plus_us(mix(self.seed, id.0) % interval_us);
+        let first_us = interval_ms.clamp(1, FIRST_MS) * 1000;
+        let next = now.plus_us(mix(self.seed, id.0) % first_us);
         let object = Object {
             task,
             interval_ms,
@@ -217,48 +238,65 @@ impl Judge {
             next,
             runs: 0,
             until: None,
+            forgiven: 0,
         };
         self.objects.insert(id, object);
         id
     }
 
-    /// The runs that are due. A run that did not end in its time has failed, and is ended by its prober.
-    pub fn due(&mut self, now: Instant) -> Vec<Run> {
+    /// The runs that are due, and those that did not end in their time.
+    pub fn due(&mut self, now: Instant) -> Due {
+        self.forgive(now);
         let late: Vec<(ObjectId, u64)> = self
             .objects
             .iter()
             .filter(|(_, object)| object.until.is_some_and(|until| until <= now))
             .map(|(id, object)| (*id, object.runs))
             .collect();
+        let given_up = late.iter().map(|(id, _)| *id).collect();
         for (id, run) in late {
             let patience = self.objects.get(&id).map_or(0, |object| object.timeout_ms);
             let why = format!("no answer within {patience} ms");
             self.ran(now, id, run, Err(why));
         }
         let seed = self.seed;
-        let mut due = Vec::new();
+        let mut runs = Vec::new();
         for (id, object) in &mut self.objects {
             if object.next > now || object.until.is_some() {
                 continue;
             }
             object.runs += 1;
+            object.forgiven = 0;
             object.until = Some(now.plus_ms(object.timeout_ms));
             object.next = object.following(now, mix(seed ^ id.0, object.runs));
-            due.push(Run {
+            runs.push(Run {
                 object: *id,
                 run: object.runs,
                 task: object.task.clone(),
                 timeout_ms: object.timeout_ms,
             });
         }
-        due
+        Due { given_up, runs }
+    }
+
+    /// Time in which the monitor itself was away counts against nobody: answers may be there, unread.
+    fn forgive(&mut self, now: Instant) {
+        let owed = self.objects.values().map(Object::wake).min();
+        let away_us = owed.map_or(0, |owed| now.us_since(owed));
+        if away_us < LATE_US {
+            return;
+        }
+        let forgivable = |object: &&mut Object| object.forgiven < MOST_FORGIVEN;
+        for object in self.objects.values_mut().filter(forgivable) {
+            object.forgiven += 1;
+            object.until = object.until.map(|until| until.plus_us(away_us + LATE_US));
+        }
     }
 
     /// When [`Judge::due`] has something again, or a verdict changes by time alone.
     #[must_use]
     pub fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let objects = self.objects.values();
-        let runs = objects.map(|object| object.until.unwrap_or(object.next));
+        let runs = self.objects.values().map(Object::wake);
         let damped = self
             .groups
             .values()
@@ -274,6 +312,8 @@ impl Judge {
         if object.runs != run || object.until.take().is_none() {
             return;
         }
+        // What fell due meanwhile is due now: it is not the monitor that was late.
+        object.next = object.next.max(now);
         self.each_test(id, |test| {
             let result = outcome.as_ref().map(|_| ()).map_err(Clone::clone);
             test.count
@@ -399,8 +439,17 @@ impl Judge {
 }
 
 impl Object {
+    /// When something is to be done about it.
+    fn wake(&self) -> Instant {
+        self.until.unwrap_or(self.next)
+    }
+
     /// The next run: an interval after this one was due, and a little; what was missed is not made up.
     fn following(&self, now: Instant, chance: u64) -> Instant {
+        if self.runs == 1 && self.interval_ms > FIRST_MS {
+            // All began within a moment: they are spread over the interval from now on.
+            return now.plus_us(chance % self.interval_ms.saturating_mul(1000));
+        }
         let jitter_us = self.interval_ms.saturating_mul(10 * JITTER_PERCENT).max(1);
         let base = self.interval_ms.saturating_mul(1000) - jitter_us / 2;
         let next = self.next.plus_us(base + chance % jitter_us);

@@ -1,7 +1,7 @@
 //! Does the looking: one function for each kind of test and load.
 //!
 //! All of it waits on sockets in one thread; what reads procfs or netlink takes microseconds. The
-//! judge keeps the time-outs, and a probe is dropped at its own: nothing outlives the run.
+//! judge keeps the time-outs, and a probe that is given up is dropped: nothing outlives the run.
 //!
 //! Limits: `exec` needs the runner, a process that may change users; without one it fails, and says so.
 
@@ -9,24 +9,20 @@ mod dns;
 mod gauge;
 mod http;
 mod interface;
+mod life;
 mod process;
 mod tcp;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use statemachine::{LoadKind, TestKind};
 
 use crate::judge::{Look, Outcome, Reading, Run};
 use crate::runner::Programs;
 use crate::runner::wire::Purpose;
-pub use process::Life;
-
-/// The runner ends a program at its time-out and tells so; if it does not tell within so much more, in
-/// ms, it is stuck.
-const RUNNER_GRACE_MS: u64 = 200;
+pub use life::Life;
 
 /// What probes keep between runs.
 #[derive(Debug, Default)]
@@ -36,12 +32,12 @@ pub struct Prober {
     host: RefCell<String>,
 }
 
-/// What a run found, and the process to watch, if it found one alive.
+/// What a run found, and what to watch until the next, if it found something alive.
 #[derive(Debug)]
 pub struct Found {
     /// How it ended.
     pub outcome: Outcome,
-    /// Becomes readable when that process ends.
+    /// Its end is seen at once.
     pub life: Option<Life>,
 }
 
@@ -69,19 +65,13 @@ impl Prober {
         host.clone_into(&mut self.host.borrow_mut());
     }
 
-    /// Does one run, within its time.
+    /// Does one run, however long that takes: drop it when it is given up.
     pub async fn perform(self: Rc<Self>, run: Run) -> Found {
-        let limit = Duration::from_millis(run.timeout_ms + RUNNER_GRACE_MS);
-        let timed = tokio::time::timeout(limit, self.look(&run));
-        match timed.await {
-            Ok(found) => found,
-            Err(_) => Err(format!("no answer within {} ms", run.timeout_ms)).into(),
-        }
-    }
-
-    async fn look(&self, run: &Run) -> Found {
         match &run.task.look {
             Look::Test(TestKind::Process { pid_file }) => process::test(pid_file),
+            Look::Test(TestKind::Interface { name, gateway }) => {
+                interface::test(name, *gateway).await
+            }
             Look::Test(TestKind::Exec { command }) => {
                 let ended = self.exec(command, run.timeout_ms).await;
                 ended.map(|_| Reading::Passed).into()
@@ -127,8 +117,7 @@ async fn test(kind: &TestKind) -> Result<(), String> {
             expect_body,
         } => http::test(url, *expect_status, expect_body.as_deref()).await,
         TestKind::Dns { server, query } => dns::test(server, query).await,
-        TestKind::Interface { name, gateway } => interface::test(name, *gateway).await,
-        TestKind::Exec { .. } | TestKind::Process { .. } => {
+        TestKind::Exec { .. } | TestKind::Process { .. } | TestKind::Interface { .. } => {
             Err("it is looked at elsewhere; please report this".to_owned())
         }
     }

@@ -3,47 +3,17 @@
 //! Limits: a pid file that is out of date may name another process; the first look then passes. A
 //! process that only forks itself anew is found again at the next interval.
 
-use std::os::fd::OwnedFd;
-
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::unix::AsyncFd;
 
 use super::Found;
+use super::life::Life;
 use super::tcp::short;
 use crate::judge::Reading;
 
 /// A pid file is a number and a line end; more is not read.
 const MAX_FILE: u64 = 64;
-
-/// A process that lives, or lived when it was found.
-#[derive(Debug)]
-pub struct Life {
-    /// Its number.
-    pub pid: i32,
-    end: OwnedFd,
-}
-
-impl Life {
-    /// Waits for its end, and says that it came.
-    pub async fn ended(self) -> String {
-        let pid = self.pid;
-        #[expect(
-            deprecated,
-            reason = "the new name is unsafe; an OwnedFd stays open while it is owned"
-        )]
-        let watched = AsyncFd::with_interest(self.end, tokio::io::Interest::READABLE);
-        match watched {
-            Ok(end) => {
-                // Readable for good once it has ended: an error means as much.
-                let _ended = end.readable().await;
-                format!("process {pid} has ended")
-            }
-            Err(error) => format!("process {pid} cannot be watched: {}", short(&error)),
-        }
-    }
-}
 
 /// Whether the process of `pid_file` lives.
 pub(super) fn test(pid_file: &str) -> Found {
@@ -76,7 +46,7 @@ fn find(pid_file: &str) -> Result<Life, String> {
         tv_nsec: 0,
     };
     match poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&now)) {
-        Ok(0) => Ok(Life { pid: raw, end }),
+        Ok(0) => Ok(Life::Process { pid: raw, end }),
         _ => Err(format!("process {raw} of {pid_file} has ended")),
     }
 }

@@ -6,6 +6,8 @@ use std::process::Child;
 use std::rc::Rc;
 use std::time::Duration;
 
+use control::Instant;
+use host::clock::boottime_us;
 use host::line::{self, Cut, Line, decode, encode};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -71,7 +73,8 @@ pub struct Programs {
 
 #[derive(Debug, Default)]
 struct Shared {
-    orders: RefCell<Vec<Vec<u8>>>,
+    /// What the runner has not been told yet; it may be stopped.
+    orders: RefCell<BTreeMap<u64, Vec<u8>>>,
     waiting: RefCell<BTreeMap<u64, oneshot::Sender<Ended>>>,
     next: RefCell<u64>,
     works: RefCell<bool>,
@@ -127,16 +130,19 @@ impl Programs {
             purpose,
             words,
             environment,
-            timeout_ms,
+            until: Instant(boottime_us()).plus_ms(timeout_ms),
         };
         let order = encode(&Order::Run(command)).ok_or("the command does not fit an order")?;
         let (answer, answered) = oneshot::channel();
         self.shared.waiting.borrow_mut().insert(id, answer);
-        self.shared.orders.borrow_mut().push(order);
+        self.shared.orders.borrow_mut().insert(id, order);
         self.shared.news.notify_one();
+        let _asking = Asking {
+            shared: &self.shared,
+            id,
+        };
         let patience = Duration::from_millis(timeout_ms.saturating_add(GRACE_MS));
         let ended = tokio::time::timeout(patience, answered).await;
-        self.shared.waiting.borrow_mut().remove(&id);
         let not_started = |why: &str| Ended {
             id,
             how: How::NotStarted(why.to_owned()),
@@ -148,6 +154,19 @@ impl Programs {
             Err(_) => not_started("the runner does not answer: it is stopped, or stuck"),
         };
         ended.result()
+    }
+}
+
+/// Somebody waits for a program. What nobody waits for is not ordered any more.
+struct Asking<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.shared.waiting.borrow_mut().remove(&self.id);
+        self.shared.orders.borrow_mut().remove(&self.id);
     }
 }
 
@@ -188,10 +207,13 @@ impl Shared {
     }
 
     fn exchange(&self, line: &mut Line) -> Result<(), Cut> {
-        for order in self.orders.borrow_mut().drain(..) {
+        line.flush()?;
+        // One at a time: what waits in the line cannot be taken back.
+        while !line.is_waiting()
+            && let Some((_, order)) = self.orders.borrow_mut().pop_first()
+        {
             line.send(order)?;
         }
-        line.flush()?;
         while let Some(packet) = line.receive()? {
             let ended: Ended = decode(packet).ok_or(Cut)?;
             let waiting = self.waiting.borrow_mut().remove(&ended.id);

@@ -7,9 +7,11 @@ use std::path::Path;
 use std::process::Stdio;
 
 use control::Instant;
+use host::steady;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process_group, pidfd_open, waitpid,
+    Pid, PidfdFlags, Rlimit, Signal, WaitOptions, WaitStatus, kill_process_group, pidfd_open,
+    waitpid,
 };
 
 use super::path::check_path;
@@ -43,7 +45,7 @@ impl Job {
     pub(super) fn start(
         command: &Command,
         user: Option<User>,
-        now: Instant,
+        files: Rlimit,
     ) -> Result<Self, String> {
         let (program, arguments) = command.words.split_first().ok_or("there is no program")?;
         // What was looked at is what is started: a link may lead elsewhere a moment later.
@@ -71,6 +73,7 @@ impl Job {
         if let Some(user) = user {
             start.uid(user.uid).gid(user.gid);
         }
+        steady::allow_files(&mut start, files);
         let child = start
             .spawn()
             .map_err(|error| failed(&format!("start {program}"), error))?;
@@ -91,7 +94,7 @@ impl Job {
             end,
             voice: Some(voice),
             output: Vec::new(),
-            until: now.plus_ms(command.timeout_ms),
+            until: command.until,
             timed_out: false,
         })
     }

@@ -40,8 +40,9 @@ pub fn run() -> ExitCode {
         eprintln!("rais: the runner is started by `rais node`, not by hand");
         return ExitCode::FAILURE;
     };
+    let files = getrlimit(Resource::Nofile);
     steady_all();
-    match Serving::open(line).and_then(|mut serving| serving.obey()) {
+    match Serving::open(line, files).and_then(|mut serving| serving.obey()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rais: the runner ends: {error}");
@@ -72,6 +73,8 @@ struct Serving {
     line: Line,
     events: rustix::fd::OwnedFd,
     user: Option<User>,
+    /// Descriptors that a program may have: as many as this process was given, not as many as it took.
+    files: Rlimit,
     jobs: BTreeMap<u64, Job>,
     next: u64,
     at_once: usize,
@@ -80,7 +83,7 @@ struct Serving {
 }
 
 impl Serving {
-    fn open(line: Line) -> io::Result<Self> {
+    fn open(line: Line, files: Rlimit) -> io::Result<Self> {
         let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(&events, &line, epoll::EventData::new_u64(LINE), flags)?;
@@ -90,6 +93,7 @@ impl Serving {
             line,
             events,
             user: None,
+            files,
             jobs: BTreeMap::new(),
             next: 0,
             at_once: room.unwrap_or(AT_ONCE).min(AT_ONCE),
@@ -129,8 +133,10 @@ impl Serving {
     fn start(&mut self, command: &Command) -> Result<(), Cut> {
         let started = if self.jobs.len() >= self.at_once {
             Err(format!("{} programs run already", self.jobs.len()))
+        } else if command.until <= now() {
+            Err("its time was over before it was started".to_owned())
         } else {
-            Job::start(command, self.user, now())
+            Job::start(command, self.user, self.files)
         };
         let watched = started.and_then(|job| self.watch(job));
         watched.or_else(|why| {

@@ -1,5 +1,6 @@
 //! What node and runner say to each other: one message for each packet of their line.
 
+use control::Instant;
 use serde::{Deserialize, Serialize};
 
 /// Kept of what a program says, in bytes: a few lines for a person.
@@ -45,8 +46,8 @@ pub struct Command {
     pub words: Vec<String>,
     /// Its environment, besides a plain `PATH`.
     pub environment: Vec<(String, String)>,
-    /// Its whole process group is ended after so long, in ms.
-    pub timeout_ms: u64,
+    /// Its whole process group is ended then; it is not started after. The boot-time clock is one for both.
+    pub until: Instant,
 }
 
 /// From the runner.

@@ -221,7 +221,6 @@ pub async fn run(
         dns,
         admin,
         beating,
-        hands,
     } = start(config).await?;
     ready();
     let mut beating = std::pin::pin!(join(beating, "control"));
@@ -247,12 +246,9 @@ pub async fn run(
     admin.iter().for_each(AdminServer::close);
     tasks.iter().for_each(JoinHandle::abort);
     daemon.mailbox.post(Letter::Stop);
-    // The control thread's end closes the driver's queue, whose thread then lets go of every address.
+    // The control thread lets go of every address, and then runs the release scripts.
     if control.is_none() {
         beating.await;
-    }
-    if let Some(hands) = hands {
-        join(hands, "driver").await;
     }
     if let Some(admin) = admin {
         admin.ended().await;
@@ -301,7 +297,6 @@ struct Running {
     dns: Arc<DnsServer>,
     admin: Option<AdminServer>,
     beating: std::thread::JoinHandle<Ended>,
-    hands: Option<std::thread::JoinHandle<()>>,
 }
 
 async fn start(config: HostConfig) -> Result<Running, DaemonError> {
@@ -366,7 +361,6 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         daemon,
         dns,
         beating,
-        hands: hired.hands,
     })
 }
 
@@ -587,7 +581,6 @@ fn part_with_privilege(
 /// Who holds this host's addresses.
 struct Hired {
     doer: Doer,
-    hands: Option<std::thread::JoinHandle<()>>,
     gate: &'static str,
     vow: Option<Vow>,
 }
@@ -636,7 +629,6 @@ async fn hire(
                     tracing::info!(detail, "gate: nftables");
                     return Ok(Hired {
                         doer: Doer::Warden(warden),
-                        hands: None,
                         gate: "nftables",
                         vow: Some(vow),
                     });
@@ -665,8 +657,7 @@ async fn hire(
     let started = hands::start(driver, interfaces(config), mailbox.clone());
     let (actions, hands) = started.map_err(DaemonError::Thread)?;
     Ok(Hired {
-        doer: Doer::Thread(actions),
-        hands: Some(hands),
+        doer: Doer::Thread(actions, hands),
         gate: "none",
         vow: None,
     })

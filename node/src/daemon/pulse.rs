@@ -35,6 +35,9 @@ const BATCH: usize = 256;
 const WAKER: Token = Token(usize::MAX);
 /// The warden's token.
 const WARDEN: Token = Token(usize::MAX - 1);
+/// A daemon that ends waits no longer for its release scripts, in ms: each is ended after 10 s, and a runner
+/// that does not tell so is given up after 3 more. Below the 90 s after which systemd kills a service.
+const LAST_SCRIPTS_MS: u64 = 15_000;
 /// Longest sleep, in ms: a bound in case a wake-up is lost.
 const LONGEST_SLEEP_MS: u64 = 1_000;
 
@@ -50,8 +53,8 @@ pub struct Proposal {
 
 /// Who performs the actions.
 pub enum Doer {
-    /// A thread of this process, for a driver without a gate.
-    Thread(SyncSender<HostAction>),
+    /// A thread of this process, for a driver without a gate. It lets go of all when its queue is closed.
+    Thread(SyncSender<HostAction>, JoinHandle<()>),
     /// The warden.
     Warden(Warden),
 }
@@ -149,12 +152,7 @@ impl Pulse {
             .spawn(move || {
                 go_first();
                 let ended = beating.run().unwrap_or(Ended::Doer);
-                if let Doer::Warden(warden) = beating.outlets.doer {
-                    match ended {
-                        Ended::Stopped => warden.end(),
-                        Ended::Doer => warden.kill(),
-                    }
-                }
+                beating.end(ended);
                 ended
             })
     }
@@ -173,7 +171,7 @@ struct Beating {
 impl Beating {
     fn run(&mut self) -> Result<Ended, Cut> {
         let mut ready = Events::with_capacity(64);
-        let mut more = false;
+        let (mut more, mut stopped) = (false, false);
         loop {
             let timeout = if more {
                 Duration::ZERO
@@ -196,8 +194,11 @@ impl Beating {
                         let next = self.scripted.ran(address, result);
                         self.go_on(next)?;
                     }
-                    Letter::Stop => return Ok(Ended::Stopped),
+                    Letter::Stop => stopped = true,
                 }
+            }
+            if stopped {
+                return Ok(Ended::Stopped);
             }
             for number in 0..self.sockets.len() {
                 more |= self.receive(number)?;
@@ -208,6 +209,24 @@ impl Beating {
             if self.core.next_wake() <= clock::now() {
                 self.step(Event::Woke)?;
             }
+        }
+    }
+
+    /// Lets go of everything, and then runs the release scripts: they find the gate shut.
+    fn end(self, ended: Ended) {
+        match (self.outlets.doer, ended) {
+            (Doer::Warden(warden), Ended::Stopped) => warden.end(),
+            (Doer::Warden(warden), Ended::Doer) => warden.kill(),
+            (Doer::Thread(actions, thread), _) => {
+                drop(actions);
+                if thread.join().is_err() {
+                    tracing::error!("the driver ended in a panic; please report this");
+                }
+            }
+        }
+        if ended == Ended::Stopped {
+            let (core, inbox, scripts) = (self.core, self.inbox, self.outlets.scripts);
+            run_last_scripts(&core, &inbox, self.scripted, self.poll, &scripts);
         }
     }
 
@@ -358,10 +377,10 @@ impl Beating {
             (Doer::Warden(warden), action) => warden.act(action),
             // Without a gate there is nothing to renew: its thread is left asleep.
             (
-                Doer::Thread(_),
+                Doer::Thread(..),
                 HostAction::Renew { .. } | HostAction::Manage { .. } | HostAction::Tickle { .. },
             ) => Ok(()),
-            (Doer::Thread(actions), action) => actions.try_send(action).map_err(|_| Cut),
+            (Doer::Thread(actions, _), action) => actions.try_send(action).map_err(|_| Cut),
         };
         if done.is_err() {
             tracing::error!("the address driver has ended or does not keep up");
@@ -381,6 +400,44 @@ impl Beating {
             {
                 // A full buffer or a dead network: the next heartbeat follows, on another network too.
                 let _lost = socket.send_to(&self.packet, *address);
+            }
+        }
+    }
+}
+
+/// Runs what scripts are left when everything is let go, and waits for them within a bound.
+fn run_last_scripts(
+    core: &Core,
+    inbox: &Inbox,
+    mut scripted: Scripted,
+    mut poll: Poll,
+    start: &dyn Fn(Call) -> bool,
+) {
+    let end = clock::now().plus_ms(LAST_SCRIPTS_MS);
+    let mut next = scripted.end(core.state());
+    let mut ready = Events::with_capacity(64);
+    let mut more = false;
+    loop {
+        while let Some(one) = next.pop() {
+            // The driver has let go, and nobody listens: only programs are left.
+            let Next::Run(call) = one else { continue };
+            let address = call.address;
+            if !start(call) {
+                next.extend(scripted.ran(address, Err("it could not be started".to_owned())));
+            }
+        }
+        let left_us = end.us_since(clock::now());
+        if scripted.is_idle() || left_us == 0 {
+            return;
+        }
+        let patience = Duration::from_micros(if more { 0 } else { left_us });
+        // What cannot be waited for is looked at again: the bound stays.
+        let _woken = poll.poll(&mut ready, Some(patience));
+        let letters = inbox.take(BATCH);
+        more = letters.len() >= BATCH;
+        for letter in letters {
+            if let Letter::Script(address, result) = letter {
+                next.extend(scripted.ran(address, result));
             }
         }
     }

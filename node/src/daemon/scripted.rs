@@ -8,7 +8,9 @@
 //! stays open meanwhile under the host's lease; without a lease nothing is waited for: the address goes
 //! first and the script runs afterwards. A group without scripts costs nothing (ADR-0032).
 //!
-//! Limits: an acquire script runs after the first announcement; a daemon that ends runs no script.
+//! A daemon that is told to end lets go of all and then runs the release scripts of what it served.
+//!
+//! Limits: an acquire script runs after the first announcement; a daemon that is killed runs no script.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -119,6 +121,25 @@ impl Scripted {
         let mut next = vec![Next::Perform(action)];
         next.extend(self.queue(call, Then::Nothing));
         next
+    }
+
+    /// The daemon ends, and everything is let go: what is to run yet.
+    pub fn end(&mut self, state: &State) -> Vec<Next> {
+        let mut next = Vec::new();
+        for (address, (epoch, served)) in std::mem::take(&mut self.held) {
+            let _running = self.unwanted(address);
+            let group = state.addresses.get(&address).map(|found| &found.group);
+            let call = group
+                .filter(|_| served)
+                .and_then(|group| call(state, Which::Release, (address, epoch), group, "stopped"));
+            next.extend(call.map(|call| self.queue(call, Then::Nothing)));
+        }
+        next.into_iter().flatten().collect()
+    }
+
+    /// Whether no script runs or waits.
+    pub fn is_idle(&self) -> bool {
+        self.lists.is_empty()
     }
 
     /// Acquire scripts of an address are not wanted any more: one that has not begun never will, and of

@@ -107,6 +107,42 @@ fn scripts_stand_around_the_address() {
     assert_eq!(words(&scripted.told(&state, released())), ["tell released"]);
 }
 
+/// Goal: a daemon that ends runs the release script of what it served, once, after one that runs already.
+#[test]
+fn a_daemon_that_ends_runs_the_release_scripts_of_what_it_served() {
+    let (state, mut scripted) = (both(), Scripted::default());
+    scripted.order(&state, true, acquire());
+    assert_eq!(words(&scripted.end(&state)), [""; 0], "nothing was served");
+    scripted.order(&state, true, acquire());
+    scripted.told(&state, acquired(Ok(Took::default())));
+    assert_eq!(
+        words(&scripted.end(&state)),
+        [""; 0],
+        "its acquire script runs"
+    );
+    let next = scripted.ran(ip(), Ok(()));
+    assert_eq!(words(&next), ["run /r stopped 10000"]);
+    assert!(!scripted.is_idle());
+    assert_eq!(words(&scripted.ran(ip(), Ok(()))), [""; 0]);
+    assert!(scripted.is_idle());
+    assert_eq!(words(&scripted.end(&state)), [""; 0]);
+}
+
+/// Goal: what is being released when the daemon ends is not released twice.
+#[test]
+fn a_daemon_that_ends_does_not_run_a_release_script_twice() {
+    let (state, mut scripted) = (both(), Scripted::default());
+    scripted.order(&state, true, acquire());
+    scripted.told(&state, acquired(Ok(Took::default())));
+    scripted.ran(ip(), Ok(()));
+    let next = scripted.order(&state, true, release());
+    assert_eq!(words(&next), ["run /r released 10000"]);
+    assert_eq!(words(&scripted.end(&state)), [""; 0]);
+    assert!(!scripted.is_idle());
+    scripted.ran(ip(), Ok(()));
+    assert!(scripted.is_idle());
+}
+
 /// Goal: a group without scripts is served and let go as ever.
 #[test]
 fn without_scripts_nothing_is_waited_for() {
