@@ -163,9 +163,7 @@ impl Agent {
         mut why: Option<String>,
     ) -> bool {
         if let Some(why) = &mut why {
-            let fits = (0..=MAX_WHY.min(why.len())).rev();
-            let end = fits.into_iter().find(|end| why.is_char_boundary(*end));
-            why.truncate(end.unwrap_or(0));
+            why.truncate(why.floor_char_boundary(MAX_WHY));
         }
         let before = self.groups.insert(group, (measured, why));
         before.is_none_or(|(before, _)| before != measured)

@@ -36,7 +36,7 @@ pub use hickory_proto::rr::Record;
 
 pub use answer::{Answer, Query, answer};
 pub use limit::RateLimit;
-pub use primary::{FollowedZone, Network, Primary, Secondaries, Told};
+pub use primary::{FollowedZone, Primary, Secondaries, Told};
 pub use server::{BindError, Counters, DnsServer, Settings};
 pub use wire::{Handled, Transport, respond};
 pub use zone::{Zone, ZoneError, ZoneInput};

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use statemachine::Network;
 use tokio::sync::watch;
 
 use crate::history::{History, Version, Wire};
@@ -20,37 +21,6 @@ use crate::serial::is_newer;
 use crate::tsig::{Key, Keys};
 use crate::zone::Zone;
 use crate::zones::Zones;
-
-/// An address, or all addresses of a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// Any address of it.
-    pub ip: IpAddr,
-    /// How many leading bits count.
-    pub prefix_len: u8,
-}
-
-impl Network {
-    /// Whether `ip` belongs to it. An IPv4 address that came in IPv6's clothes is IPv4.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        let bits = |bytes: &[u8]| {
-            bytes
-                .iter()
-                .fold(0, |sum: u128, byte| sum << 8 | u128::from(*byte))
-        };
-        let (own, other, width) = match (self.ip.to_canonical(), ip.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                (bits(&own.octets()), bits(&other.octets()), 32)
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                (bits(&own.octets()), bits(&other.octets()), 128)
-            }
-            _ => return false,
-        };
-        let ignored = width - u32::from(self.prefix_len).min(width);
-        (own ^ other).checked_shr(ignored).unwrap_or(0) == 0
-    }
-}
 
 /// Who follows a zone, as its group's policy says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

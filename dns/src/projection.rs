@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use statemachine::{Group, GroupName, Host, HostId, State};
 
-use crate::primary::{Network, Secondaries};
+use crate::primary::Secondaries;
 use crate::zone::ZoneInput;
 use crate::zones::Zones;
 
@@ -46,19 +46,12 @@ impl Secondaries {
                 Some(Secondaries {
                     zone: policy.zone.clone(),
                     notify: transfer.notify.clone(),
-                    allow: transfer.allow.iter().map(network).collect(),
+                    allow: transfer.allow.clone(),
                     key: transfer.tsig.clone(),
                     rank: u32::try_from(before).unwrap_or(u32::MAX),
                 })
             })
             .collect()
-    }
-}
-
-fn network(known: &statemachine::Network) -> Network {
-    Network {
-        ip: known.ip,
-        prefix_len: known.prefix_len,
     }
 }
 

@@ -16,7 +16,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use common::queries::{damaged, query};
 use common::{settings, zones};
-use dns::primary::Network;
 use dns::tsig::Keys;
 use dns::{DnsServer, Primary, Secondaries, Zones};
 use hickory_proto::op::{Message, MessageType};
@@ -24,6 +23,7 @@ use hickory_proto::rr::Record;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use secondary::{Kind, Secondary};
+use statemachine::Network;
 
 /// Queries on their way at once.
 const AT_ONCE: usize = 64;

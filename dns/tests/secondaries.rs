@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use common::settings;
-use dns::primary::Network;
 use dns::tsig::{Algorithm, Key, Keys};
 use dns::{DnsServer, Primary, Secondaries, ZoneInput, Zones};
 use secondary::{KEY, Kind, SECRET, SECRET_BYTES, Secondary};
+use statemachine::Network;
 
 /// One change may take so long to be followed: several refreshes of 60 s would be cheating.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use common::{Asked, ask, opt, settings};
-use dns::primary::Network;
 use dns::tsig::{Algorithm, Fault, Key, Keys, Signer};
 use dns::{DnsServer, Primary, Secondaries, Told, ZoneInput, Zones};
 use hickory_proto::op::Message;
 use hickory_proto::rr::{RData, Record};
+use statemachine::Network;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const ZONE: &str = "web.example.";

@@ -200,6 +200,23 @@ pub struct Network {
     pub prefix_len: u8,
 }
 
+impl Network {
+    /// Whether `ip` belongs to it. An IPv4 address that came in IPv6's clothes is IPv4.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let same = match (self.ip.to_canonical(), ip.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (own.to_bits() ^ other.to_bits()).leading_zeros()
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                (own.to_bits() ^ other.to_bits()).leading_zeros()
+            }
+            _ => return false,
+        };
+        same >= self.prefix_len.into()
+    }
+}
+
 impl core::fmt::Display for Network {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let Self { ip, prefix_len } = self;
@@ -362,4 +379,25 @@ fn is_label(label: &str) -> bool {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
     };
     (1..=63).contains(&label.len()) && label.bytes().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Goal: networks are told apart by their length, to the bit.
+    /// Method: neighbours across and within borders; no length, whole length, two families.
+    #[test]
+    fn networks_are_told_apart() {
+        let has = |ip: &str, prefix_len, other: &str| {
+            let ip = ip.parse().unwrap();
+            Network { ip, prefix_len }.contains(other.parse().unwrap())
+        };
+        assert!(has("10.9.0.1", 24, "10.9.0.255") && !has("10.9.0.1", 24, "10.9.1.1"));
+        assert!(has("10.9.0.1", 23, "10.9.1.1") && has("10.9.0.1", 0, "192.0.2.1"));
+        assert!(has("10.9.0.1", 32, "10.9.0.1") && !has("10.9.0.1", 32, "10.9.0.0"));
+        assert!(has("fd09::1", 64, "fd09::ffff") && !has("fd09::1", 64, "fd09:0:0:1::1"));
+        assert!(!has("10.9.0.1", 0, "fd09::1") && has("10.9.0.1", 24, "::ffff:10.9.0.7"));
+    }
 }

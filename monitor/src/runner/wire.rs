@@ -85,7 +85,9 @@ impl Ended {
             .lines()
             .map(str::trim)
             .find(|line| !line.is_empty());
-        let said = said.map_or_else(String::new, |line| format!(": {}", cut(line, 160)));
+        let said = said.map_or_else(String::new, |line| {
+            format!(": {}", &line[..line.floor_char_boundary(160)])
+        });
         match self.how {
             How::Exited(0) => Ok(self.output),
             How::Exited(code) => Err(format!("exit code {code}{said}")),
@@ -94,13 +96,4 @@ impl Ended {
             How::NotStarted(why) => Err(why),
         }
     }
-}
-
-/// The first `most` bytes, at most.
-fn cut(text: &str, most: usize) -> &str {
-    let mut end = most.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }

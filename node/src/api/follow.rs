@@ -36,10 +36,6 @@ pub struct SecondaryReport {
 impl From<dns::FollowedZone> for FollowedReport {
     fn from(zone: dns::FollowedZone) -> Self {
         let rules = zone.secondaries;
-        let network = |network: &dns::Network| {
-            let (ip, prefix_len) = (network.ip, network.prefix_len);
-            statemachine::Network { ip, prefix_len }.to_string()
-        };
         let secondary = |(address, told): (SocketAddr, dns::Told)| SecondaryReport {
             address,
             acknowledged: told.acknowledged,
@@ -50,7 +46,7 @@ impl From<dns::FollowedZone> for FollowedReport {
         Self {
             key: rules.key,
             lacks_key: zone.lacks_key,
-            allow: rules.allow.iter().map(network).collect(),
+            allow: rules.allow.iter().map(ToString::to_string).collect(),
             secondaries: zone.told.into_iter().map(secondary).collect(),
         }
     }

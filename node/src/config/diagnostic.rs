@@ -199,8 +199,8 @@ struct Place {
 
 impl Place {
     fn of(source: &str, span: &Range<usize>) -> Self {
-        let start = floor_boundary(source, span.start);
-        let end = floor_boundary(source, span.end).max(start);
+        let start = source.floor_char_boundary(span.start);
+        let end = source.floor_char_boundary(span.end).max(start);
         let head = source.get(..start).unwrap_or_default();
         let tail = source.get(start..).unwrap_or_default();
         let line = head.matches('\n').count() + 1;
@@ -235,15 +235,6 @@ impl Place {
             caret,
         }
     }
-}
-
-/// The largest character boundary of `source` that is not after `at`.
-fn floor_boundary(source: &str, at: usize) -> usize {
-    let mut at = at.min(source.len());
-    while at > 0 && !source.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }
 
 /// `text` with each control character shown as `?`, tabs as one space so that the caret stays put.

@@ -39,10 +39,7 @@ impl HandlerError {
             Self::BadRequest(message) => (4, message),
             Self::Failed(message) => (5, message),
         };
-        let mut cut = message.len().min(MAX_MESSAGE);
-        while !message.is_char_boundary(cut) {
-            cut -= 1;
-        }
+        let cut = message.floor_char_boundary(MAX_MESSAGE);
         let mut body = vec![code];
         body.extend_from_slice(&message.as_bytes()[..cut]);
         body

@@ -381,8 +381,5 @@ pub(super) fn drop_if_expired(state: &mut State, ip: IpAddr) {
 }
 
 pub(super) fn cut(text: &str) -> String {
-    let end = (0..=MAX_ERROR.min(text.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end));
-    text[..end.unwrap_or(0)].into()
+    text[..text.floor_char_boundary(MAX_ERROR)].into()
 }
