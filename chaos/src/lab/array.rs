@@ -230,6 +230,16 @@ impl<'lab> Array<'lab> {
         )
     }
 
+    /// Adds `text` to the configuration of `host`, and starts its daemon again with that.
+    ///
+    /// # Errors
+    /// As for [`Array::restart`]; the file can't be written.
+    pub fn configure(&mut self, host: u8, text: &str) -> Result<(), ArrayError> {
+        let text = format!("{}\n{text}", self.configuration(host));
+        self.write(&format!("h{host}.toml"), &text)?;
+        self.restart(host)
+    }
+
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, ArrayError> {
         let path = self.dir.join(name);
         fs::write(&path, text).map_err(|source| file_error(&path, source))?;

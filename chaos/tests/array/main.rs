@@ -8,6 +8,7 @@
 mod blow;
 mod calm;
 mod flood;
+mod guides;
 mod nginx;
 mod storm;
 mod watched;

@@ -48,7 +48,8 @@ impl Folder {
         self.path(name)
     }
 
-    fn program(&self, name: &str, body: &str) -> String {
+    /// Writes a program that `sh` runs, and gives where it is.
+    pub fn program(&self, name: &str, body: &str) -> String {
         let path = self.file(name, &format!("#!/bin/sh\n{body}\n"));
         mode(Path::new(&path), 0o755);
         path

@@ -21,6 +21,8 @@ mod section;
 mod timing;
 
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod mistakes;
