@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+mod program;
 mod secondary;
 
 use std::collections::BTreeMap;
@@ -336,66 +337,26 @@ fn differences(ours: &Said, theirs: &Said) -> String {
         };
         return format!("{} / {}", kind(ours), kind(theirs));
     };
-    let mut parts = Vec::new();
-    let mut part = |name: &str, same: bool, pair: String| {
-        if !same {
-            parts.push(format!("{name} {pair}"));
-        }
-    };
-    part(
-        "rcode",
-        ours.rcode == theirs.rcode,
-        format!("{}/{}", ours.rcode, theirs.rcode),
-    );
-    part(
-        "aa",
-        ours.aa == theirs.aa,
-        format!("{}/{}", ours.aa, theirs.aa),
-    );
-    part(
-        "tc",
-        ours.tc == theirs.tc,
-        format!("{}/{}", ours.tc, theirs.tc),
-    );
-    part(
-        "rd",
-        ours.rd == theirs.rd,
-        format!("{}/{}", ours.rd, theirs.rd),
-    );
-    part("ra", ours.ra == theirs.ra, String::new());
-    part("ad", ours.ad == theirs.ad, String::new());
-    part(
-        "cd",
-        ours.cd == theirs.cd,
-        format!("{}/{}", ours.cd, theirs.cd),
-    );
-    part("opcode", ours.opcode == theirs.opcode, String::new());
-    part(
-        "question",
-        ours.question == theirs.question,
-        format!("{}/{}", ours.question.len(), theirs.question.len()),
-    );
-    part(
-        "answers",
-        ours.answers == theirs.answers,
-        format!("{}/{}", ours.answers.len(), theirs.answers.len()),
-    );
-    part(
-        "authorities",
-        ours.authorities == theirs.authorities,
-        format!("{}/{}", ours.authorities.len(), theirs.authorities.len()),
-    );
-    part(
-        "additionals",
-        ours.additionals == theirs.additionals,
-        format!("{}/{}", ours.additionals.len(), theirs.additionals.len()),
-    );
-    part(
-        "edns",
-        ours.edns == theirs.edns,
-        format!("{:?}/{:?}", ours.edns, theirs.edns),
-    );
-    parts.join(", ")
+    fn part<T: PartialEq + std::fmt::Debug>(name: &str, ours: &T, theirs: &T) -> Option<String> {
+        (ours != theirs).then(|| format!("{name} {ours:?}/{theirs:?}"))
+    }
+    let parts = [
+        part("rcode", &ours.rcode, &theirs.rcode),
+        part("aa", &ours.aa, &theirs.aa),
+        part("tc", &ours.tc, &theirs.tc),
+        part("rd", &ours.rd, &theirs.rd),
+        part("ra", &ours.ra, &theirs.ra),
+        part("ad", &ours.ad, &theirs.ad),
+        part("cd", &ours.cd, &theirs.cd),
+        part("opcode", &ours.opcode, &theirs.opcode),
+        part("question", &ours.question, &theirs.question),
+        part("answers", &ours.answers, &theirs.answers),
+        part("authorities", &ours.authorities, &theirs.authorities),
+        part("additionals", &ours.additionals, &theirs.additionals),
+        part("edns", &ours.edns, &theirs.edns),
+    ];
+    let differing: Vec<String> = parts.into_iter().flatten().collect();
+    differing.join(", ")
 }
 
 /// Our server with the zone `web.example.` alone, open to transfers.
@@ -462,7 +423,7 @@ fn what_differs_from_nsd_and_knot_is_explained() {
         let mut other = Secondary::new(kind, at, false);
         other.start();
         other.reaches(common::SERIAL, Duration::from_secs(30));
-        let mut them = Server::new(name, other.address);
+        let mut them = Server::new(name, other.address());
         for chunk in queries.chunks(AT_ONCE) {
             let (ours, theirs) = (us.ask_all(chunk), them.ask_all(chunk));
             for ((query, ours), theirs) in chunk.iter().zip(ours).zip(theirs) {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+mod program;
 mod secondary;
 
 use std::net::{IpAddr, SocketAddr};
@@ -170,7 +171,7 @@ fn follows(kind: Kind, signed: bool, changes: u32) {
     // The serials wrap on the way.
     let mut rais = Rais::start(u32::MAX - changes / 2);
     let mut secondary = Secondary::new(kind, rais.address, signed);
-    rais.followed_by(secondary.address, signed);
+    rais.followed_by(secondary.address(), signed);
     secondary.start();
     secondary.reaches(rais.serial, PATIENCE);
     assert_follows(&rais, &secondary);
@@ -315,7 +316,7 @@ fn dig_shows_what_it_shows_of_nsd() {
     }
     let mut rais = Rais::start(17);
     let mut nsd = Secondary::new(Kind::Nsd, rais.address, true);
-    rais.followed_by(nsd.address, true);
+    rais.followed_by(nsd.address(), true);
     nsd.start();
     nsd.reaches(17, PATIENCE);
     for _ in 0..5 {
@@ -327,7 +328,7 @@ fn dig_shows_what_it_shows_of_nsd() {
         eprintln!("dig is not installed (package bind9-dnsutils): skipped");
         return;
     };
-    let mut theirs = dig(nsd.address, false, "AXFR").unwrap();
+    let mut theirs = dig(nsd.address(), false, "AXFR").unwrap();
     assert_eq!((ours.first(), ours.last()), (theirs.first(), theirs.last()));
     assert!(ours[0].contains(" SOA ") && ours.len() > 8, "{ours:#?}");
     // Which record comes when is nobody's promise.
@@ -337,7 +338,7 @@ fn dig_shows_what_it_shows_of_nsd() {
     for since in [22, 21, 19, 17, 23] {
         let asked = format!("IXFR={since}");
         let ours = dig(rais.address, true, &asked).unwrap();
-        let theirs = dig(nsd.address, false, &asked).unwrap();
+        let theirs = dig(nsd.address(), false, &asked).unwrap();
         assert_eq!(ours, theirs, "{asked}");
     }
     // Without the key dig is refused, as NSD refuses it.

@@ -8,6 +8,7 @@
 mod common;
 #[path = "update/named.rs"]
 mod named;
+mod program;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -62,7 +63,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 
 fn send(server: &Named, key: Option<Arc<Key>>, wanted: &Wanted) -> Result<(), PushError> {
     let target = Target {
-        address: server.address,
+        address: server.address(),
         key,
     };
     run(push(&target, wanted, NOW))
