@@ -96,19 +96,7 @@ mod tests {
     use statemachine::{Host, HostState, State};
 
     fn host(id: u64) -> Host {
-        Host {
-            id: HostId(id),
-            name: format!("h{id}").as_str().into(),
-            control: Vec::new(),
-            dns: Vec::new(),
-            observer: false,
-            members: Vec::new(),
-            incarnation: Default::default(),
-            boot: Default::default(),
-            state: HostState::Up,
-            taken_at: 0,
-            unheard: Default::default(),
-        }
+        Host::new(HostId(id), format!("h{id}").as_str(), HostState::Up)
     }
 
     /// Host 1 of an array of three voters.

@@ -83,7 +83,6 @@ impl Settling {
 mod tests {
     use super::*;
     use crate::Heartbeat;
-    use std::collections::BTreeSet;
 
     use statemachine::{Boot, Host, HostId, HostState, Incarnation};
 
@@ -97,17 +96,9 @@ mod tests {
         };
         for id in [HostId(1), HostId(2)] {
             let host = Host {
-                id,
-                name: "h".into(),
-                control: Vec::new(),
-                dns: Vec::new(),
-                observer: false,
-                members: Vec::new(),
                 incarnation: Incarnation(1),
                 boot: Boot(3),
-                state: HostState::Up,
-                taken_at: 0,
-                unheard: BTreeSet::new(),
+                ..Host::new(id, "h", HostState::Up)
             };
             state.hosts.insert(id, host);
         }

@@ -187,17 +187,9 @@ mod tests {
             ..State::default()
         };
         let entry = Host {
-            id: host,
-            name: "h2".into(),
-            control: Vec::new(),
-            dns: Vec::new(),
-            observer: false,
-            members: Vec::new(),
             incarnation: Incarnation(1),
             boot: Boot(1),
-            state: HostState::Fencing { index },
-            taken_at: 0,
-            unheard: BTreeSet::new(),
+            ..Host::new(host, "h2", HostState::Fencing { index })
         };
         state.hosts.insert(host, entry);
         state

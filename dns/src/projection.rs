@@ -116,23 +116,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use hickory_proto::rr::RecordType;
-    use statemachine::{Address, HostName, HostState, Policy};
+    use statemachine::{Address, HostState, Policy};
 
     use crate::name::NameKey;
 
     fn host(id: u64, name: &str, dns: &[&str]) -> Host {
         Host {
-            id: HostId(id),
-            name: HostName(name.into()),
             control: vec!["10.77.0.1:7400".parse().unwrap()],
             dns: dns.iter().map(|address| address.parse().unwrap()).collect(),
-            observer: false,
-            members: Vec::new(),
-            incarnation: Default::default(),
-            boot: Default::default(),
-            state: HostState::Up,
-            taken_at: 0,
-            unheard: Default::default(),
+            ..Host::new(HostId(id), name, HostState::Up)
         }
     }
 

@@ -53,6 +53,24 @@ pub enum HostState {
 }
 
 impl Host {
+    /// A host of this name, of which nothing else is known.
+    #[must_use]
+    pub fn new(id: HostId, name: impl Into<HostName>, state: HostState) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            control: Vec::new(),
+            dns: Vec::new(),
+            observer: false,
+            members: Vec::new(),
+            incarnation: Incarnation(0),
+            boot: Boot(0),
+            state,
+            taken_at: 0,
+            unheard: BTreeSet::new(),
+        }
+    }
+
     /// True when the host may hold and get addresses.
     #[must_use]
     pub fn is_up(&self) -> bool {

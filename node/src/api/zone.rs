@@ -169,19 +169,7 @@ mod tests {
     }
 
     fn host(id: u64) -> Host {
-        Host {
-            id: HostId(id),
-            name: format!("h{id}").as_str().into(),
-            control: Vec::new(),
-            dns: Vec::new(),
-            observer: false,
-            members: Vec::new(),
-            incarnation: Default::default(),
-            boot: Default::default(),
-            state: HostState::Up,
-            taken_at: 0,
-            unheard: Default::default(),
-        }
+        Host::new(HostId(id), format!("h{id}").as_str(), HostState::Up)
     }
 
     /// Four hosts in `web`; each serves its own address, the last is a spare.

@@ -1,12 +1,9 @@
 //! The array as a whole: its founding, its leaders, its timing.
 
 use alloc::collections::BTreeSet;
-use alloc::vec::Vec;
 
 use super::Context;
-use crate::{
-    ArrayCommand, Boot, Effect, Happening, Host, HostId, HostState, Incarnation, Rejected, State,
-};
+use crate::{ArrayCommand, Effect, Happening, HostId, Rejected, State};
 
 pub(super) fn apply(
     state: &mut State,
@@ -90,25 +87,6 @@ fn settle(state: &mut State, seen: u64, cx: &mut Context<'_>) -> Result<(), Reje
     state.previous_lease_ms = 0;
     cx.tell(Effect::new(Happening::TimingSettled));
     Ok(())
-}
-
-impl Host {
-    /// A host as it joins: down until it is heard.
-    pub(super) fn joined(id: HostId, index: u64) -> Self {
-        Self {
-            id,
-            name: "".into(),
-            control: Vec::new(),
-            dns: Vec::new(),
-            observer: false,
-            members: Vec::new(),
-            incarnation: Incarnation(0),
-            boot: Boot(0),
-            state: HostState::Down { index },
-            taken_at: index,
-            unheard: BTreeSet::new(),
-        }
-    }
 }
 
 /// True when `names` holds no value twice.

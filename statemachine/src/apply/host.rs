@@ -62,10 +62,11 @@ pub(super) fn apply(
 }
 
 pub(super) fn newcomer(id: HostId, name: &HostName, control: &[SocketAddr], index: u64) -> Host {
+    // Down until it is heard.
     Host {
-        name: name.clone(),
         control: control.to_vec(),
-        ..Host::joined(id, index)
+        taken_at: index,
+        ..Host::new(id, name.clone(), HostState::Down { index })
     }
 }
 
