@@ -88,6 +88,11 @@ pub enum ArrayCommand {
         /// Index of the change of timing that is settled.
         seen: u64,
     },
+    /// The leader has told managers and webhooks what happened up to an index (docs/adr/0037).
+    Told {
+        /// That index.
+        index: u64,
+    },
 }
 
 /// A group in a host's own configuration.

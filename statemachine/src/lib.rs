@@ -44,7 +44,7 @@ pub use mutation::mutate;
 pub use mutation::{Mutation, mutated};
 pub use policy::{
     AllDown, LoadKind, LoadSpec, Network, Placement, Policy, QuorumLoss, Rebalance, Scripts,
-    SnmpTarget, Stale, TestKind, TestSpec, Transfer, Traps,
+    SnmpSecurity, SnmpTarget, Stale, TestKind, TestSpec, Transfer, Traps, Webhook,
 };
 pub use rejected::Rejected;
 pub use state::{Membership, Session, State, Token};

@@ -16,6 +16,9 @@ const MAX_ZONE: usize = 187;
 /// Least time without a quorum that makes a name server's copy stale, in ms: an election passes unnoticed.
 const MIN_STALE_MS: u64 = 1_000;
 
+/// Most managers, and most webhooks, of a group; each costs a message for every event.
+const MAX_TOLD: usize = 64;
+
 /// How a host is chosen when neither the preferred host nor a spare decides it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -244,18 +247,45 @@ pub struct Traps {
     /// SNMP managers.
     pub snmp: Vec<SnmpTarget>,
     /// URLs that each event is posted to.
-    pub webhook: Vec<String>,
+    pub webhook: Vec<Webhook>,
+}
+
+impl Traps {
+    /// Whether there is nobody to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.snmp.is_empty() && self.webhook.is_empty()
+    }
 }
 
 /// One SNMP manager.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SnmpTarget {
     /// Where it listens.
     pub target: SocketAddr,
-    /// `2c` or `3`.
-    pub version: String,
-    /// Community of version 2c.
-    pub community: Option<String>,
+    /// The version of SNMP, and as whom.
+    pub security: SnmpSecurity,
+    /// Told by informs, which it acknowledges, instead of traps.
+    pub inform: bool,
+}
+
+/// How a manager knows that a message is ours.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnmpSecurity {
+    /// Version 2c: a word that everybody on the way can read.
+    Community(String),
+    /// Version 3: the name of a user whose passwords stand in each host's own file.
+    User(String),
+}
+
+/// A URL that events are posted to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Webhook {
+    /// The URL.
+    pub url: String,
+    /// Name of the key that signs, whose secret stands in each host's own file.
+    pub key: Option<String>,
 }
 
 /// A service group's policy.
@@ -338,6 +368,12 @@ impl Policy {
         }
     }
 
+    /// Whether managers or webhooks are to be told of what happens.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        self.traps.as_ref().is_some_and(|traps| !traps.is_empty())
+    }
+
     /// Refuses what no group can live by. The config parser says the same with line and column.
     ///
     /// # Errors
@@ -364,6 +400,12 @@ impl Policy {
             (self.sample_interval_ms >= 100, "sample_interval"),
             (self.tests.len() <= 256, "test"),
             (self.loads.len() <= 64, "load"),
+            (
+                self.traps
+                    .iter()
+                    .all(|traps| traps.snmp.len() <= MAX_TOLD && traps.webhook.len() <= MAX_TOLD),
+                "traps",
+            ),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, field)) => Err(Rejected::BadPolicy {

@@ -31,6 +31,9 @@ pub struct State {
     pub membership: Membership,
     /// The last host that introduced itself as leader, and its term.
     pub leader: Option<(HostId, u64)>,
+    /// What happened up to this index has been told to managers and webhooks (docs/adr/0037); 0 while
+    /// no policy ever named one.
+    pub told: u64,
     /// The newest epoch given to any address.
     pub epoch: Epoch,
     /// The newest serial of any zone that was deleted: a new one starts above it, since secondaries

@@ -452,6 +452,58 @@ fn a_host_that_goes_down_leaves_the_zone_in_the_same_entry() {
     assert_eq!(audit(&state), vec![]);
 }
 
+/// Goal: what happened before anybody was to be told is told to nobody, and the mark moves only forward
+/// and not beyond what happened. Method: policies with and without managers, then a table of marks.
+#[test]
+fn the_mark_of_what_was_told_begins_with_the_first_to_tell_and_never_goes_back() {
+    let mut state = array();
+    let policy = |seen, tells: bool| {
+        let webhook = statemachine::Webhook {
+            url: "http://10.0.0.1/".into(),
+            key: None,
+        };
+        let traps = statemachine::Traps {
+            snmp: vec![],
+            webhook: vec![webhook],
+        };
+        let policy = Policy {
+            traps: tells.then_some(traps),
+            ..Policy::new("web", "web.example.")
+        };
+        Command::Group(GroupCommand::Apply {
+            policy: Box::new(policy),
+            seen,
+        })
+    };
+    let mut seen = Some(state.groups.values().next().unwrap().generation);
+    let rows = [
+        (6, false, 0),
+        (7, true, 7),
+        (8, true, 7),
+        (9, false, 7),
+        (10, true, 10),
+    ];
+    for (index, tells, told) in rows {
+        let applied = apply(&mut state, index, &entry(20, vec![policy(seen, tells)]));
+        assert_eq!((applied.outcomes, state.told), (vec![Ok(())], told));
+        seen = Some(index);
+    }
+    for (at, index, good) in [
+        (12, 11, true),
+        (13, 11, false),
+        (14, 14, false),
+        (15, 13, true),
+    ] {
+        let mark = Command::Array(ArrayCommand::Told { index });
+        let applied = apply(&mut state, at, &entry(20, vec![mark]));
+        assert_eq!(
+            (applied.outcomes[0].is_ok(), applied.effects.len()),
+            (good, 0)
+        );
+    }
+    assert_eq!(state.told, 13);
+}
+
 fn retimed(state: &mut State, timing: Timing) {
     let (index, seen) = (state.index + 1, state.timing);
     let retime = Command::Array(ArrayCommand::Retime { timing, seen });

@@ -22,15 +22,24 @@ const DAY: u64 = 86_400_000;
 
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [year, month, day, hour, minute, second, milli] = self.parts();
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+        )
+    }
+}
+
+impl WallTime {
+    /// Year, month, day, hour, minute, second and millisecond.
+    #[must_use]
+    pub fn parts(self) -> [u64; 7] {
         let ms = self.0.min(LAST);
         let (year, month, day) = civil(ms / DAY);
         let of_day = ms % DAY;
         let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
         let (second, milli) = (of_day / 1_000 % 60, of_day % 1_000);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
-        )
+        [year, month, day, hour, minute, second, milli]
     }
 }
 

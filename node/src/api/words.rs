@@ -199,6 +199,7 @@ fn array_words(command: &ArrayCommand, state: &State) -> String {
         }
         ArrayCommand::Retime { .. } => "change the timing".to_owned(),
         ArrayCommand::Settle { .. } => "settle the change of timing".to_owned(),
+        ArrayCommand::Told { index } => format!("note that log index {index} has been told"),
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use super::dns_key::DnsKey;
 use super::dns_limits::DnsLimits;
 use super::prefix::Prefix;
+use super::trap_keys::TrapKeys;
 
 /// Where the admin API listens unless the file says otherwise.
 pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
@@ -37,6 +38,8 @@ pub struct HostConfig {
     pub dns_limits: DnsLimits,
     /// Keys shared with name servers that follow our zones.
     pub dns_keys: Vec<DnsKey>,
+    /// Passwords and keys of those who are told of events.
+    pub trap_keys: TrapKeys,
     /// Votes and serves DNS but never holds a service address.
     pub observer: bool,
     /// The groups this host is in; each group at most once.
@@ -145,6 +148,7 @@ impl HostConfig {
             dns: Vec::new(),
             dns_limits: DnsLimits::default(),
             dns_keys: Vec::new(),
+            trap_keys: TrapKeys::default(),
             observer: false,
             members: Vec::new(),
             driver: Driver::Netlink,
@@ -190,6 +194,7 @@ impl HostConfig {
             let file = key.secret_file.to_string_lossy();
             let _ = writeln!(out, "secret_file = {}", quote(&file));
         }
+        out += &self.trap_keys.to_toml();
         if let Driver::Loopback { http_port } = self.driver {
             let _ = writeln!(out, "\n[loopback]\nhttp_port = {http_port}");
         }

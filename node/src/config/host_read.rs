@@ -26,11 +26,12 @@ use super::scalar::{
     Complaint, complaint, group_name, host_name, interface_name, socket, unusable,
 };
 use super::section::{Placed, Section, nearest};
+use super::trap_keys;
 
 /// Keys at the top of the file.
-pub(crate) const ROOT: [&str; 12] = [
+pub(crate) const ROOT: [&str; 13] = [
     "name", "data_dir", "control", "admin", "dns", "observer", "member", "driver", "gate",
-    "loopback", "log", "programs",
+    "loopback", "log", "programs", "traps",
 ];
 const DNS: [&str; 7] = [
     "listen",
@@ -78,6 +79,7 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Ho
         dns: dns.into_iter().map(|one| one.value).collect(),
         dns_limits: served.limits,
         dns_keys: served.keys,
+        trap_keys: trap_keys::read(root, report),
         observer,
         members: members.into_iter().filter_map(Member::finish).collect(),
         driver,

@@ -202,9 +202,13 @@ const POLICY_ROWS: &[Row] = &[
     ("allow = [\"10.77.0.53\"]", "allow = [\"ns.example\"]", "34:10: `ns.example` is not an IP address; write one IP address without a port, or a network: \"10.77.0.53\" or \"10.77.0.0/24\""),
     ("allow = [\"10.77.0.53\"]", "allow = [\"10.77.0.53/24\"]", "34:10: `10.77.0.53/24` has bits after its prefix; write `10.77.0.0/24`, or one address without a prefix"),
     ("allow = [\"10.77.0.53\"]", "allow = [\"10.77.0.0/33\"]", "34:10: `10.77.0.0/33` has a bad prefix length; write 0 to 32 after the slash"),
-    ("\"2c\"", "\"1\"", "38:48: `1` is not a version of SNMP that traps are sent in; write `version = \"2c\"`"),
+    ("\"2c\"", "\"1\"", "38:48: `1` is not a version of SNMP that traps are sent in; write `version = \"2c\"` or `version = \"3\"`"),
+    ("\"2c\", community", "\"3\", user = \"rais\", community", "38:80: `community` does not go with this version; write `user` instead: 2c has a community, 3 a user"),
     (", community = \"public\"", "", "38:9: `community` is missing in snmp = [{ target = …, version = …, community = … }]; add `community = \"public\"`"),
     ("https://hooks.example/rais", "hooks.example/rais", "39:12: `hooks.example/rais` does not start with https:// or http://; write a full URL"),
+    ("https://hooks.example/rais", "https://me:pw@hooks.example/rais", "39:12: `https://me:pw@hooks.example/rais` is no URL for a webhook; leave out name and password; sign with `key` instead"),
+    ("\"https://hooks.example/rais\"", "{ key = \"k\" }", "39:12: `url` is missing in `webhook`; add `url = \"https://hooks.example/rais\"`"),
+    ("\"https://hooks.example/rais\"", "7", "39:12: `webhook` holds an integer; write strings or tables: webhook = [\"https://hooks.example/rais\"]"),
 ];
 
 /// The headlines of what is wrong with `good` after the row's edit.

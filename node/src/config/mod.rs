@@ -17,8 +17,11 @@ mod policy_read;
 mod policy_write;
 mod prefix;
 mod scalar;
+mod secret;
 mod section;
 mod timing;
+mod trap_keys;
+mod traps;
 
 #[cfg(test)]
 mod documents;
@@ -46,6 +49,8 @@ pub use scalar::{
     Complaint, Millis, complaint, duration, group_name, host_name, socket, zone_name,
 };
 pub use timing::{PRESETS, preset_name, timing_diff, timing_to_toml};
+pub use trap_keys::{HookKey, TrapKeys, TrapUser};
+pub use traps::WebUrl;
 
 use diagnostic::Report;
 use section::Section;
@@ -120,6 +125,7 @@ fn host_with_secrets(file: &str, text: &str) -> Result<HostConfig, Diagnostics> 
     parse(file, text, &host_read::ROOT, |root, report| {
         let config = host_read::read(root, report);
         dns_key::check_files(root, report);
+        trap_keys::check_files(root, report);
         config
     })
 }

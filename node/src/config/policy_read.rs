@@ -9,8 +9,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use statemachine::{
-    AllDown, GroupName, Network, Placement, Policy, QuorumLoss, Rebalance, Scripts, SnmpTarget,
-    Stale, Transfer, Traps,
+    AllDown, GroupName, Network, Placement, Policy, QuorumLoss, Rebalance, Scripts, Stale, Transfer,
 };
 
 use super::diagnostic::Report;
@@ -20,6 +19,7 @@ use super::scalar::{
     Complaint, Millis, complaint, duration, group_name, object_name, socket, unusable, zone_name,
 };
 use super::section::{Placed, Section};
+use super::traps;
 
 /// Keys at the top of the file.
 pub(crate) const ROOT: [&str; 22] = [
@@ -128,7 +128,7 @@ pub(crate) fn read(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Po
         loads: objects::read_loads(root, report),
         scripts: read_scripts(root, report),
         transfer: read_transfer(root, report),
-        traps: read_traps(root, report),
+        traps: traps::read(root, report),
     };
     Some(Policy {
         name: GroupName(name?.value),
@@ -370,7 +370,7 @@ fn first_of(network: Network) -> IpAddr {
 }
 
 /// Where another program listens.
-fn peer(text: &str) -> Result<std::net::SocketAddr, Complaint> {
+pub(super) fn peer(text: &str) -> Result<std::net::SocketAddr, Complaint> {
     let address = socket(text)?;
     match unusable(address.ip()) {
         Some(why) => Err(complaint(
@@ -378,70 +378,6 @@ fn peer(text: &str) -> Result<std::net::SocketAddr, Complaint> {
             "write an address that this host can reach",
         )),
         None => Ok(address),
-    }
-}
-
-fn read_traps(root: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Traps> {
-    let section = root.table("traps", "[traps]", &["snmp", "webhook"], &ROOT, report)?;
-    let title = "snmp = [{ target = …, version = …, community = … }]";
-    let mut snmp = Vec::new();
-    for one in section.tables(
-        "snmp",
-        title,
-        &["target", "version", "community"],
-        &[],
-        report,
-    ) {
-        snmp.extend(read_snmp(&one, report));
-    }
-    let webhook = section.list(
-        "webhook",
-        "\"https://hooks.example/rais\"",
-        |text| url(text, &["https", "http"]),
-        report,
-    );
-    unique(&section, "webhook", &webhook, report);
-    Some(Traps {
-        snmp,
-        webhook: values(webhook),
-    })
-}
-
-fn read_snmp(section: &Section<'_, '_>, report: &mut Report<'_>) -> Option<SnmpTarget> {
-    let target = section.need("target", "\"10.77.0.60:162\"", peer, report);
-    let version = section.need("version", "\"2c\"", snmp_version, report);
-    let community = section.need("community", "\"public\"", community, report);
-    Some(SnmpTarget {
-        target: target?.value,
-        version: version?.value,
-        community: Some(community?.value),
-    })
-}
-
-fn community(text: &str) -> Result<String, Complaint> {
-    if text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
-        return Err(complaint(
-            "the community is empty, too long or holds control characters",
-            "write 1 to 255 printable characters",
-        ));
-    }
-    Ok(text.to_owned())
-}
-
-fn snmp_version(text: &str) -> Result<String, Complaint> {
-    match text {
-        "2c" => Ok(text.to_owned()),
-        "3" => Err(complaint(
-            "SNMP version 3 is not built yet",
-            "write `version = \"2c\"` for now",
-        )),
-        _ => Err(complaint(
-            format!(
-                "`{}` is not a version of SNMP that traps are sent in",
-                text.escape_debug()
-            ),
-            "write `version = \"2c\"`",
-        )),
     }
 }
 
@@ -483,7 +419,7 @@ pub(crate) fn url(text: &str, schemes: &[&str]) -> Result<String, Complaint> {
 }
 
 /// Reports entries of a list that stand there twice, and lists that are too long.
-fn unique<T: PartialEq + std::fmt::Display>(
+pub(super) fn unique<T: PartialEq + std::fmt::Display>(
     section: &Section<'_, '_>,
     key: &str,
     list: &[Placed<T>],
@@ -512,6 +448,6 @@ fn unique<T: PartialEq + std::fmt::Display>(
     }
 }
 
-fn values<T>(list: Vec<Placed<T>>) -> Vec<T> {
+pub(super) fn values<T>(list: Vec<Placed<T>>) -> Vec<T> {
     list.into_iter().map(|one| one.value).collect()
 }

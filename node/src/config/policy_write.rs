@@ -6,11 +6,12 @@
 
 use statemachine::{
     AllDown, LoadKind, LoadSpec, Placement, Policy, QuorumLoss, Rebalance, Scripts, Stale,
-    TestKind, TestSpec, Transfer, Traps,
+    TestKind, TestSpec, Transfer,
 };
 
 use super::host::{quote, quote_all};
 use super::scalar::Millis;
+use super::traps;
 
 /// A section of the file: its header (empty for the top), the name that tells it from its
 /// siblings, and its lines.
@@ -95,7 +96,7 @@ fn blocks(policy: &Policy) -> Vec<Block> {
     let sections = [
         ("scripts", policy.scripts.as_ref().map(scripts)),
         ("transfer", policy.transfer.as_ref().map(transfer)),
-        ("traps", policy.traps.as_ref().map(traps)),
+        ("traps", policy.traps.as_ref().map(traps::write)),
     ];
     for (name, lines) in sections {
         blocks.extend(lines.map(|lines| Block {
@@ -269,23 +270,4 @@ fn transfer(transfer: &Transfer) -> Vec<(&'static str, String)> {
     ];
     lines.extend(transfer.tsig.as_ref().map(|key| ("tsig", quote(key))));
     lines
-}
-
-fn traps(traps: &Traps) -> Vec<(&'static str, String)> {
-    let one = |target: &statemachine::SnmpTarget| {
-        let community = target
-            .community
-            .as_ref()
-            .map_or_else(String::new, |text| format!(", community = {}", quote(text)));
-        format!(
-            "{{ target = \"{}\", version = {}{community} }}",
-            target.target,
-            quote(&target.version)
-        )
-    };
-    let snmp: Vec<String> = traps.snmp.iter().map(one).collect();
-    vec![
-        ("snmp", format!("[{}]", snmp.join(", "))),
-        ("webhook", quote_all(&traps.webhook)),
-    ]
 }

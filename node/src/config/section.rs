@@ -21,6 +21,14 @@ pub(crate) struct Placed<T> {
     pub(crate) span: Range<usize>,
 }
 
+/// An item of an array.
+pub(crate) enum Item<'a, 'i> {
+    /// A string.
+    Text(Placed<String>),
+    /// A table.
+    Table(Section<'a, 'i>),
+}
+
 /// One table: its keys, its place, and the keys that it may have.
 pub(crate) struct Section<'a, 'i> {
     table: &'a DeTable<'i>,
@@ -202,6 +210,44 @@ impl<'a, 'i> Section<'a, 'i> {
                         format!("write strings: {key} = [{wanted}]"),
                     );
                 }
+            }
+        }
+        taken
+    }
+
+    /// An array whose items are strings or tables. Empty when missing.
+    pub(crate) fn mixed(
+        &self,
+        key: &str,
+        wanted: &str,
+        known: &[&str],
+        report: &mut Report<'_>,
+    ) -> Vec<Item<'a, 'i>> {
+        let Some(value) = self.get(key) else {
+            return Vec::new();
+        };
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong(key, value, &format!("a list: {key} = [{wanted}]"), report);
+            return Vec::new();
+        };
+        let mut taken = Vec::new();
+        for item in array.iter() {
+            let span = item.span();
+            match item.get_ref() {
+                DeValue::String(text) => taken.push(Item::Text(Placed {
+                    value: text.to_string(),
+                    span,
+                })),
+                DeValue::Table(table) => {
+                    let section =
+                        Section::open(table, span, format!("`{key}`"), known, &[], report);
+                    taken.push(Item::Table(section));
+                }
+                other => report.add(
+                    span,
+                    format!("`{key}` holds {}", kind(other)),
+                    format!("write strings or tables: {key} = [{wanted}]"),
+                ),
             }
         }
         taken

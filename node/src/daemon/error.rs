@@ -55,6 +55,9 @@ pub enum DaemonError {
     /// A key that name servers which follow our zones sign with.
     #[error("[[dns.key]]: {0}")]
     DnsKey(#[from] crate::config::Complaint),
+    /// A password or key of those who are told of events.
+    #[error("[traps]: {0}")]
+    TrapKey(crate::config::Complaint),
     /// The system gave no randomness.
     #[error("cannot draw the secret of DNS cookies: {0}; is /dev/urandom there?")]
     Random(std::io::Error),

@@ -65,7 +65,20 @@ pub(super) fn apply(
             Ok(())
         }
         ArrayCommand::Settle { seen } => settle(state, *seen, cx),
+        ArrayCommand::Told { index } => told(state, *index, cx),
     }
+}
+
+/// The mark only moves forward, and never to what has not happened.
+fn told(state: &mut State, index: u64, cx: &Context<'_>) -> Result<(), Rejected> {
+    if index <= state.told || index >= cx.index {
+        return Err(Rejected::Stale {
+            planned: index,
+            current: state.told,
+        });
+    }
+    state.told = index;
+    Ok(())
 }
 
 /// The leader is a witness to what hosts have applied. A fence that stands may yet be lifted from a host

@@ -106,6 +106,7 @@ fn apply_policy(
             group: name.clone(),
         });
     }
+    let first_told = policy.tells() && !state.groups.values().any(|group| group.policy.tells());
     let (index, full) = (cx.index, state.groups.len() >= MAX_GROUPS);
     let first_serial = state.retired_serial.checked_add(1).unwrap_or(1);
     match state.groups.get_mut(&policy.name) {
@@ -140,6 +141,10 @@ fn apply_policy(
             };
             state.groups.insert(policy.name.clone(), group);
         }
+    }
+    if first_told {
+        // Whoever is named first is not told what happened before.
+        state.told = index;
     }
     cx.tell(Effect::new(Happening::GroupApplied).group(&policy.name));
     Ok(())
