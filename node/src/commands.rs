@@ -7,9 +7,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{EventRecord, Request, Response};
 use crate::cli::{CliError, Commands, DemoArgs, Doors, EventStream, InitArgs, JoinArgs};
-use crate::config::{HostConfig, LogConfig, LogFormat};
+use crate::config::HostConfig;
 use crate::daemon::{self, wire};
 use crate::found::{self, Newcomer};
+use crate::log;
 use crate::transport::{Client, ClientError, FrameStream, Kind};
 
 /// How long the command line waits for an answer: a forwarded commit, and an election before it.
@@ -66,7 +67,7 @@ impl Commands for Real {
     }
 
     async fn node(&self, config: HostConfig) -> Result<(), CliError> {
-        start_log(config.log);
+        log::start(config.log);
         let ready = || {
             // Not started by systemd: nobody to tell.
             let _untold = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -167,21 +168,4 @@ async fn end_of_stdin() {
     let mut sink = tokio::io::sink();
     // An error is an end, too.
     let _ended = tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await;
-}
-
-fn start_log(config: LogConfig) {
-    use tracing_subscriber::EnvFilter;
-    let quiet = format!(
-        "{},openraft=off,sled=warn,hickory_server=warn",
-        config.level.as_str()
-    );
-    let filter = EnvFilter::try_from_env("RAIS_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    match config.format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
 }

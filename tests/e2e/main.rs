@@ -28,5 +28,6 @@ mod orphan;
 mod push;
 mod refuse;
 mod timing;
+mod traps;
 mod why;
 mod zone;

@@ -3,7 +3,7 @@
 use statemachine::{ArrayId, HostId};
 use tokio::sync::broadcast;
 
-use crate::api::{EventRecord, Request, Response};
+use crate::api::{EventRecord, Request, Response, TrapLine};
 use crate::transport::{BoxFuture, SealCounts, ServerCounts};
 
 /// How old this host's own copy may be.
@@ -46,6 +46,8 @@ pub struct Measures {
     pub connections: usize,
     /// Hosts connected to this one now.
     pub connected_hosts: usize,
+    /// Who is told of events, and what became of it here.
+    pub traps: Vec<TrapLine>,
 }
 
 /// A daemon, as far as the API needs it. Nothing here blocks.

@@ -4,6 +4,7 @@
 //! would keep a registry that has to be fed all the time. Here nothing is counted twice and nothing
 //! is read until somebody asks.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
@@ -236,6 +237,41 @@ fn of_measures(page: &mut Page, measures: &Measures) {
     dns(page, measures);
     datagrams(page, measures);
     transport(page, measures);
+    traps(page, measures);
+}
+
+/// Of targets that show alike (two paths of one webhook) the sum.
+fn traps(page: &mut Page, measures: &Measures) {
+    let mut all: BTreeMap<&str, [u64; 4]> = BTreeMap::new();
+    for line in &measures.traps {
+        let sum = all.entry(&line.target).or_default();
+        let more = [line.sent, line.failed, line.dropped, line.queued];
+        sum.iter_mut()
+            .zip(more)
+            .for_each(|(sum, more)| *sum += more);
+    }
+    page.family(
+        "counter",
+        "traps_total",
+        "Events for SNMP managers and webhooks: sent, dropped, and attempts that failed; the leader sends.",
+    );
+    for (target, [sent, failed, dropped, _]) in &all {
+        for (outcome, count) in [("sent", sent), ("failed", failed), ("dropped", dropped)] {
+            page.sample(
+                "traps_total",
+                &[("target", target), ("outcome", outcome)],
+                count,
+            );
+        }
+    }
+    page.family(
+        "gauge",
+        "traps_queued",
+        "Events that wait for an SNMP manager or webhook.",
+    );
+    for (target, [.., queued]) in &all {
+        page.sample("traps_queued", &[("target", target)], queued);
+    }
 }
 
 fn of_process(page: &mut Page, process: &Process) {

@@ -121,6 +121,15 @@ pub(super) async fn why(
     .await
 }
 
+pub(super) async fn traps(State(app): State<App>, query: Pairs) -> Answer {
+    let params = Params::of(query, &["consistency"])?;
+    read(&app, &params, Request::Traps, |response| match response {
+        Response::Traps(traps) => reply::json(&traps),
+        _ => Err(Fault::unexpected()),
+    })
+    .await
+}
+
 pub(super) async fn plan(State(app): State<App>, query: Pairs) -> Answer {
     let params = Params::of(query, &["if", "consistency"])?;
     let mut hypotheses: Vec<Hypothesis> = Vec::new();

@@ -103,6 +103,8 @@ pub(super) fn table() -> Vec<Route> {
         route("get", "/v1/events/stream", Look, get(stream::follow)),
         route("get", "/v1/timing", Look, get(reads::timing)),
         route("put", "/v1/timing", Change, put(writes::retime)),
+        route("get", "/v1/traps", Look, get(reads::traps)),
+        route("post", "/v1/traps/test", Change, post(writes::try_traps)),
         route("get", "/v1/plan", Look, get(reads::plan)),
         route("post", "/v1/tokens", Change, post(writes::token)),
         route("post", "/v1/leader", Change, post(writes::leader)),

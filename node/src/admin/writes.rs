@@ -119,6 +119,27 @@ pub(super) async fn delete_group(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Trial {
+    group: String,
+}
+
+pub(super) async fn try_traps(
+    State(app): State<App>,
+    query: Pairs,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    Params::of(query, &[])?;
+    app.awake()?;
+    let Trial { group } = json_body(&headers, body).await?;
+    match ask(&app, Request::TrapsTest { group }).await? {
+        Response::Tried(tried) => reply::json(&tried),
+        _ => Err(Fault::unexpected()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Token {
     ttl_s: Option<u64>,
     uses: Option<u32>,

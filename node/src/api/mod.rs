@@ -27,7 +27,7 @@ pub use problem::{Problem, ProblemKind};
 pub use project::{Live, LiveHost, project};
 pub use report::{
     CandidateReport, PlanReport, PlanStep, RecordLine, TestLine, TestsReport, TimingReport,
-    WhyReport, ZoneMarks, ZoneMember, ZoneReport,
+    TrapLine, TrapTrial, TrapsReport, WhyReport, ZoneMarks, ZoneMember, ZoneReport,
 };
 pub use request::{Hypothesis, MAX_HYPOTHESES, Request, Response};
 pub use status::{

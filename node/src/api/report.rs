@@ -179,6 +179,45 @@ pub struct TestLine {
     pub ago_ms: Option<u64>,
 }
 
+/// `rais traps`: who is told of events, and what became of it on the leader that is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrapsReport {
+    /// What happened up to this log index has been told to everybody who takes events.
+    pub told: u64,
+    /// Everybody whom a policy names.
+    pub targets: Vec<TrapLine>,
+}
+
+/// One SNMP manager or webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrapLine {
+    /// Which; of a webhook without the path, which may hold a secret.
+    pub target: String,
+    /// The groups whose policies name it.
+    pub groups: Vec<String>,
+    /// Events that wait for it.
+    pub queued: u64,
+    /// Events told since the daemon's start; those of a former leader are not in it.
+    pub sent: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Events given up.
+    pub dropped: u64,
+    /// Why the last attempt failed; null when it did not.
+    pub error: Option<String>,
+}
+
+/// How the trial of one target went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrapTrial {
+    /// Which.
+    pub target: String,
+    /// It was sent, and acknowledged where that is usual.
+    pub good: bool,
+    /// In words.
+    pub said: String,
+}
+
 /// `rais timing show`: the timing in force, and whether an older one may still count somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimingReport {

@@ -13,7 +13,9 @@ use statemachine::{Policy, Timing};
 
 use super::event::EventRecord;
 use super::problem::Problem;
-use super::report::{PlanReport, TestsReport, TimingReport, WhyReport, ZoneReport};
+use super::report::{
+    PlanReport, TestsReport, TimingReport, TrapTrial, TrapsReport, WhyReport, ZoneReport,
+};
 use super::status::Status;
 use super::when::WallTime;
 use crate::config::{Complaint, complaint, group_name, host_name};
@@ -124,6 +126,13 @@ pub enum Request {
         /// The timing that the author saw.
         seen: Timing,
     },
+    /// Who is told of events; [`Response::Traps`].
+    Traps,
+    /// Sends a test to all whom a group's policy names; [`Response::Tried`].
+    TrapsTest {
+        /// Which group.
+        group: String,
+    },
 }
 
 impl Request {
@@ -147,7 +156,9 @@ impl Request {
             | Self::Plan { .. }
             | Self::GroupShow { .. }
             | Self::Tests
-            | Self::TimingShow => false,
+            | Self::TimingShow
+            | Self::Traps
+            | Self::TrapsTest { .. } => false,
         }
     }
 
@@ -156,7 +167,11 @@ impl Request {
         self.is_write()
             || matches!(
                 self,
-                Self::Why { .. } | Self::Plan { .. } | Self::GroupApply { .. }
+                Self::Why { .. }
+                    | Self::Plan { .. }
+                    | Self::GroupApply { .. }
+                    | Self::Traps
+                    | Self::TrapsTest { .. }
             )
     }
 }
@@ -217,6 +232,10 @@ pub enum Response {
         /// Why, and what to do.
         problem: Problem,
     },
+    /// To [`Request::Traps`].
+    Traps(TrapsReport),
+    /// To [`Request::TrapsTest`].
+    Tried(Vec<TrapTrial>),
 }
 
 /// A supposition for `rais plan --if`: `down h2`, `up h2`, `quiesce h2 [GROUP]`, `resume h2 [GROUP]`.

@@ -128,6 +128,16 @@ pub enum Command {
     /// Show what happened
     #[command(after_help = "Example:\n  rais events\n  rais events --follow --json")]
     Events(EventsArgs),
+    /// Show who is told of events, SNMP managers and webhooks, and what became of it; or try them
+    #[command(after_help = "Example:\n  rais traps\n  rais traps test web")]
+    Traps {
+        /// Instead of showing.
+        #[command(subcommand)]
+        command: Option<TrapsCommand>,
+        /// How to answer.
+        #[command(flatten)]
+        look: Look,
+    },
     /// Say why an address is where it is and what happens next
     #[command(after_help = "Example:\n  rais why 10.77.0.101")]
     Why {
@@ -284,6 +294,21 @@ pub enum TokenCommand {
         /// For how many hosts it is good
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=128))]
         uses: u32,
+        /// How to answer.
+        #[command(flatten)]
+        look: Look,
+    },
+}
+
+/// `rais traps …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum TrapsCommand {
+    /// Send a test to all whom a group's policy names, and say how it went
+    #[command(after_help = "Example:\n  rais traps test web")]
+    Test {
+        /// The group
+        #[arg(value_parser = group_name)]
+        group: String,
         /// How to answer.
         #[command(flatten)]
         look: Look,

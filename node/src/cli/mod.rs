@@ -20,10 +20,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod traps;
 
 pub use args::{
     Cli, Command, DemoArgs, EventsArgs, GroupCommand, InitArgs, JoinArgs, Look, MemberArgs,
-    PushArgs, TimingCommand, TimingPreset, TokenCommand, parse,
+    PushArgs, TimingCommand, TimingPreset, TokenCommand, TrapsCommand, parse,
 };
 pub use error::CliError;
 pub use hooks::{Commands, Doors, EventStream};

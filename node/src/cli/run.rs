@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{Cli, Command, EventsArgs, GroupCommand, Look, TokenCommand};
+use super::args::{Cli, Command, EventsArgs, GroupCommand, Look, TokenCommand, TrapsCommand};
 use super::error::CliError;
 use super::hooks::{Commands, Doors, EventStream};
 use super::render;
@@ -202,6 +202,11 @@ fn request(command: Command) -> Result<(Request, Look), CliError> {
             member.look,
         ),
         Command::Tests(look) => (Request::Tests, look),
+        Command::Traps {
+            command: Some(TrapsCommand::Test { group, look }),
+            ..
+        } => (Request::TrapsTest { group }, look),
+        Command::Traps { look, .. } => (Request::Traps, look),
         Command::Move { address, to, look } => (Request::Move { address, to }, look),
         Command::Group(GroupCommand::Show { group, look, .. }) => {
             (Request::GroupShow { group }, look)
@@ -238,6 +243,9 @@ fn answer(response: Response, look: Look, console: &mut Console<'_>) -> Result<(
         }
         Response::Tests(tests) if look.json => console.print_json(&tests),
         Response::Tests(tests) => console.print(&render::tests(&tests, style)),
+        Response::Traps(traps) if look.json => console.print_json(&traps),
+        Response::Traps(traps) => console.print(&super::traps::targets(&traps, style)),
+        Response::Tried(tried) => super::traps::tried(&tried, look, console),
         Response::Why(why) if look.json => console.print_json(&why),
         Response::Why(why) => console.print(&render::why(&why, style)),
         Response::Plan(plan) if look.json => console.print_json(&plan),

@@ -49,7 +49,7 @@ pub use scalar::{
     Complaint, Millis, complaint, duration, group_name, host_name, socket, zone_name,
 };
 pub use timing::{PRESETS, preset_name, timing_diff, timing_to_toml};
-pub use trap_keys::{HookKey, TrapKeys, TrapUser};
+pub use trap_keys::{Auth, HookKey, TrapKeys, TrapUser};
 pub use traps::WebUrl;
 
 use diagnostic::Report;

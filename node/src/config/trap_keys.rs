@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use ring::{digest, hmac};
+use statemachine::{SnmpSecurity, Traps};
 
 use super::diagnostic::Report;
 use super::host::quote;
@@ -257,6 +258,31 @@ pub(super) fn check_files(root: &Section<'_, '_>, report: &mut Report<'_>) {
 }
 
 impl TrapKeys {
+    /// What a policy names that is not here, one line each: whoever leads does the telling.
+    pub fn lacking(&self, traps: Option<&Traps>) -> Vec<String> {
+        let line = |what: &str, name: &str| {
+            format!(
+                "! traps: the leader's file has no [[traps.{what}]] named {name}; every host needs it"
+            )
+        };
+        let mut lines = Vec::new();
+        for target in traps.iter().flat_map(|traps| &traps.snmp) {
+            if let SnmpSecurity::User(name) = &target.security
+                && !self.users.iter().any(|user| user.name == *name)
+            {
+                lines.push(line("user", name));
+            }
+        }
+        let hooks = traps.iter().flat_map(|traps| &traps.webhook);
+        for name in hooks.filter_map(|hook| hook.key.as_ref()) {
+            if !self.keys.iter().any(|key| key.name == *name) {
+                lines.push(line("key", name));
+            }
+        }
+        lines.dedup();
+        lines
+    }
+
     /// As it reads back.
     pub(super) fn to_toml(&self) -> String {
         let path = |path: &Path| quote(&path.to_string_lossy());

@@ -15,7 +15,7 @@ mod desk;
 mod error;
 mod follow;
 pub(crate) mod hands;
-mod journal;
+pub(crate) mod journal;
 mod mailbox;
 mod members;
 mod phases;
@@ -24,6 +24,7 @@ mod queries;
 mod register;
 pub mod scripted;
 mod shelf;
+mod tell;
 mod watch;
 pub mod wire;
 mod writes;
@@ -59,6 +60,7 @@ use crate::raft::{Compaction, ProposeError, Raft, RaftOptions, RaftTiming, RaftV
 use crate::transport::{
     HandlerError, Peers, Server, ServerLimits, Sessions, Timing, write_control_addresses,
 };
+use crate::traps::Traps;
 use crate::warden::child::{NoWarden, Warden};
 use crate::warden::predecessor;
 use crate::warden::wire::Begin;
@@ -108,6 +110,8 @@ pub struct Daemon {
     pub recovered: AtomicBool,
     /// Tests and measures the services of this host.
     pub monitor: Monitor,
+    /// Tells managers and webhooks what happened.
+    pub traps: Traps,
 }
 
 impl Daemon {
@@ -312,6 +316,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let raft = open_raft(&config, &identity, &carrier, told).await?;
     bind(&mut pulse, &config.control)?;
     write_pid(&config.data_dir)?;
+    let (traps, marks) = tell::start(&config, identity.host(), &raft, &journal)?;
     let boot = Boot(raft.store().next_boot().await?);
     let links = link(&config, &identity, boot).await?;
     let admin = listen(config.admin)?;
@@ -349,6 +354,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         sessions: links.sessions,
         recovered: AtomicBool::new(false),
         monitor,
+        traps,
     });
     links.desk.open(Arc::clone(&daemon));
     let front = Front {
@@ -356,7 +362,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         dns: Arc::clone(&dns),
     };
     Ok(Running {
-        tasks: start_tasks(&daemon, proposed, elected),
+        tasks: start_tasks(&daemon, proposed, elected, marks),
         admin: admin.map(|admin| admin.serve(tls, front)),
         daemon,
         dns,
@@ -667,6 +673,7 @@ fn start_tasks(
     daemon: &Arc<Daemon>,
     proposed: mpsc::Receiver<Proposal>,
     elected: mpsc::Receiver<HostId>,
+    marks: tell::Marks,
 ) -> Vec<JoinHandle<()>> {
     vec![
         tokio::spawn(propose_all(Arc::clone(daemon), proposed)),
@@ -676,6 +683,7 @@ fn start_tasks(
         tokio::spawn(register::introduce(Arc::clone(daemon))),
         tokio::spawn(anchor::keep(Arc::clone(daemon))),
         tokio::spawn(shelf::watch(Arc::clone(daemon))),
+        tokio::spawn(tell::note(Arc::clone(daemon), marks)),
     ]
 }
 

@@ -89,10 +89,12 @@ pub async fn explain(daemon: &Arc<Daemon>, request: Request) -> Response {
             }
         }
         Request::Plan { hypotheses } => plan(daemon, hypotheses).await,
+        Request::Traps => Response::Traps(daemon.traps.report(&daemon.raft.state())),
+        Request::TrapsTest { group } => try_traps(daemon, group).await,
         Request::GroupApply { policy, .. } => {
             let state = daemon.raft.state();
             let current = state.groups.get(&policy.name);
-            let changes = writes::changes(&state, &policy);
+            let changes = writes::changes(&state, &policy, &daemon.config.trap_keys);
             Response::GroupApplied {
                 changes,
                 seen: current.map(|group| group.generation),
@@ -104,6 +106,31 @@ pub async fn explain(daemon: &Arc<Daemon>, request: Request) -> Response {
             "not a question",
             "this is not answered here",
             "please report this",
+        )),
+    }
+}
+
+async fn try_traps(daemon: &Daemon, group: String) -> Response {
+    let state = daemon.raft.state();
+    match state.groups.get(&GroupName(group.clone())) {
+        None => return not_found("group", &group, "`rais groups` lists the groups"),
+        Some(found) if !found.policy.tells() => {
+            return refused(Problem::new(
+                ProblemKind::Invalid,
+                "nobody to tell",
+                format!("the policy of group {group} names neither SNMP managers nor webhooks"),
+                "write [traps] into its file and apply it",
+            ));
+        }
+        Some(_) => {}
+    }
+    match daemon.traps.try_out(&group).await {
+        Some(tried) => Response::Tried(tried),
+        None => refused(Problem::new(
+            ProblemKind::Conflict,
+            "not tried",
+            "this host is no longer or not yet the one that tells, or other trials go on",
+            "try again in a second",
         )),
     }
 }

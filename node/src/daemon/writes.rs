@@ -10,7 +10,7 @@ use statemachine::{
 use super::Daemon;
 use super::desk::refused;
 use crate::api::{Problem, ProblemKind, Request, Response, WallTime};
-use crate::config::policy_diff;
+use crate::config::{TrapKeys, policy_diff};
 use crate::pki::JoinToken;
 use crate::{clock, random};
 
@@ -21,7 +21,7 @@ pub async fn write(daemon: &Arc<Daemon>, request: Request) -> Response {
         Request::TokenCreate { ttl_s, uses } => token(daemon, ttl_s, uses).await,
         Request::TransferLeader { host } => transfer(daemon, &state, &host).await,
         Request::GroupApply { policy, seen, .. } => {
-            let changes = changes(&state, &policy);
+            let changes = changes(&state, &policy, &daemon.config.trap_keys);
             let command = Command::Group(GroupCommand::Apply { policy, seen });
             match daemon.commit(vec![command], "").await {
                 Response::Done { index, .. } => Response::GroupApplied {
@@ -39,26 +39,20 @@ pub async fn write(daemon: &Arc<Daemon>, request: Request) -> Response {
     }
 }
 
-/// What applying `policy` would change, and what of it this release keeps but does not do yet.
-pub fn changes(state: &State, policy: &Policy) -> Vec<String> {
+/// What applying `policy` would change, and what of it can't be done: `keys` are this host's.
+pub fn changes(state: &State, policy: &Policy, keys: &TrapKeys) -> Vec<String> {
     // One that is being deleted is as good as gone: to apply it is a change, which is refused until then.
     let current = state.groups.get(&policy.name);
     let current = current.filter(|group| !group.deleting);
     let mut changes = policy_diff(current.map(|group| &group.policy), policy);
-    let idle = [
-        (policy.traps.is_some(), "traps"),
-        (
-            policy.quorum_loss == QuorumLoss::LastResort,
-            "quorum_loss = \"last_resort\"",
-        ),
-    ];
     if !changes.is_empty() {
-        let named = idle.iter().filter(|(asked, _)| *asked);
-        changes.extend(
-            named.map(|(_, what)| {
-                format!("! {what}: kept, but this release does not act on it yet")
-            }),
-        );
+        if policy.quorum_loss == QuorumLoss::LastResort {
+            let what = "quorum_loss = \"last_resort\"";
+            changes.push(format!(
+                "! {what}: kept, but this release does not act on it yet"
+            ));
+        }
+        changes.extend(keys.lacking(policy.traps.as_ref()));
     }
     changes
 }

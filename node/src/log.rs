@@ -1,0 +1,134 @@
+//! The log: on standard error, for people or machines, and with priorities where the journal reads it.
+//!
+//! journald and `logger --prio-prefix` take the number in angle brackets before a line as its priority, so
+//! `journalctl -p warning` works without a connection of our own to the journal. It is written only where
+//! standard error is the journal's, as systemd says in `JOURNAL_STREAM`.
+
+use std::fmt;
+
+use rustix::fs::fstat;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Starts it, for the life of the process.
+pub fn start(config: LogConfig) {
+    let quiet = format!(
+        "{},openraft=off,sled=warn,hickory_server=warn",
+        config.level.as_str()
+    );
+    let filter = EnvFilter::try_from_env("RAIS_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
+    let stream = std::env::var("JOURNAL_STREAM").ok();
+    let journal = stream.is_some() && stream == own_stream();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let line = || format::format().with_target(false).with_ansi(false);
+    match config.format {
+        // The journal keeps the time itself.
+        LogFormat::Text if journal => {
+            let line = Prioritized(line().without_time());
+            log.with_ansi(false).event_format(line).init();
+        }
+        LogFormat::Text => log.with_ansi(false).event_format(line()).init(),
+        LogFormat::Json => {
+            let object = line().json().flatten_event(true);
+            let log = log.json();
+            match journal {
+                true => log.event_format(Prioritized(object)).init(),
+                false => log.event_format(object).init(),
+            }
+        }
+    }
+}
+
+/// Device and inode of standard error, as `JOURNAL_STREAM` has them.
+fn own_stream() -> Option<String> {
+    let file = fstat(std::io::stderr()).ok()?;
+    Some(format!("{}:{}", file.st_dev, file.st_ino))
+}
+
+/// Lines that begin with their priority.
+struct Prioritized<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for Prioritized<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        self.0.format_event(context, writer, event)
+    }
+}
+
+/// The priority of syslog (RFC 5424) for a level.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Goal: the journal sees each level as the priority that it is. Method: one line of each, written to a
+    /// page as they would be to the journal.
+    #[test]
+    fn each_level_begins_with_its_priority() {
+        let page = Page::default();
+        let writer = page.clone();
+        let line = format::format().with_target(false).with_ansi(false);
+        let log = tracing_subscriber::fmt()
+            .with_max_level(Level::DEBUG)
+            .with_ansi(false)
+            .event_format(Prioritized(line.without_time()))
+            .with_writer(move || writer.clone());
+        tracing::subscriber::with_default(log.finish(), || {
+            tracing::error!(kind = "cannotAssign", "act now");
+            tracing::warn!("act this week");
+            tracing::info!("what changed");
+            tracing::debug!("for us");
+        });
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        let starts = [
+            "<3>ERROR act now kind=\"cannotAssign\"",
+            "<4> WARN act",
+            "<6> INFO what",
+            "<7>DEBUG for us",
+        ];
+        assert_eq!(text.lines().count(), starts.len());
+        for (line, start) in text.lines().zip(starts) {
+            assert!(line.starts_with(start), "{line}");
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Messages against keys of the standards, a manager in a thread, a webhook that fails first.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::hmac;
+use statemachine::{SnmpSecurity, SnmpTarget, Webhook};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::Notify;
+
+use super::line::{Line, Pace, Told};
+use super::mib::{self, Origin};
+use super::pdu::{self, Answer};
+use super::target::Target;
+use super::usm::{self, Engine, User};
+use super::{Book, Secrets, Tenure};
+use crate::api::{EventRecord, WallTime};
+use crate::clock;
+use crate::config::Auth;
+
+/// As usual, a hundred times as fast.
+const PACE: Pace = Pace {
+    first: Duration::from_millis(10),
+    longest: Duration::from_millis(600),
+    give_up: Duration::from_secs(36),
+};
+
+fn tenure() -> Tenure {
+    Tenure {
+        array: "00ff".into(),
+        id: [7; 16],
+        term: 3,
+        since: clock::monotonic(),
+    }
+}
+
+fn event(index: u64, kind: &str) -> EventRecord {
+    EventRecord {
+        at: WallTime(1_795_243_921_123),
+        index,
+        kind: kind.to_owned(),
+        group: None,
+        address: None,
+        host: Some("h2".into()),
+        reason: None,
+        phases: None,
+    }
+}
+
+/// Goal: a message is read by its owner alone, and only as it was sent. Method: every way to sign; then
+/// each byte changed in turn, and another password.
+#[test]
+fn messages_of_version_3_are_read_by_their_user_alone() {
+    let engine = usm::own_engine([9; 16], 5, 77);
+    assert_eq!(engine.id[..5], [0x80, 0, 0x7e, 0xd9, 5]);
+    assert_eq!(engine.id.len(), 21);
+    let pdu = || pdu::pdu(pdu::RESPONSE, 40, &[0x30, 0]);
+    for auth in [Auth::Sha256, Auth::Sha384, Auth::Sha512] {
+        let user = User::new("rais", auth, ("maplesyrup", "pancakes!"));
+        let message = user.message(&engine, 0, 40, 12, pdu());
+        let heard = user.read(&message).unwrap();
+        assert!(heard.signed && heard.engine == engine && heard.number == 40);
+        let answer = Answer {
+            tag: pdu::RESPONSE,
+            request: 40,
+            error: 0,
+            first: Vec::new(),
+        };
+        assert_eq!(heard.answer, answer);
+        for place in 0..message.len() {
+            let mut changed = message.clone();
+            changed[place] ^= 1;
+            let believed = user.read(&changed).filter(|heard| heard.signed);
+            assert_eq!(believed, None, "{auth:?} {place}");
+        }
+        let other = User::new("rais", auth, ("maplesyrup", "pancakes?"));
+        assert_ne!(
+            other.read(&message).map(|heard| heard.answer.request),
+            Some(40)
+        );
+        let other = User::new("rais", auth, ("maplesyrop", "pancakes!"));
+        assert_eq!(other.read(&message), None);
+        let unknown = user.message(&Engine::default(), usm::REPORTABLE, 1, 0, pdu());
+        assert!(!user.read(&unknown).unwrap().signed);
+    }
+}
+
+/// Goal: every kind of the MIB makes a notification that fits into one datagram, others none.
+#[test]
+fn events_become_notifications_of_the_mib() {
+    let origin = Origin {
+        array: "00ff",
+        up_ticks: u64::from(u32::MAX) + 6,
+    };
+    for kind in mib::KINDS {
+        let mut long = event(u64::MAX, kind);
+        (long.group, long.address) = (Some("g".repeat(63)), Some("fd00::1".parse().unwrap()));
+        long.reason = Some("ü".repeat(1_000));
+        let bytes = mib::bindings(&long, origin).unwrap();
+        assert!(bytes.len() < 1_000, "{kind}: {}", bytes.len());
+        let last = long.reason.iter().next().unwrap();
+        let text = last.get(..254).unwrap().as_bytes();
+        assert!(
+            bytes.ends_with(text),
+            "{kind}: text is cut between characters"
+        );
+    }
+    assert_eq!(mib::bindings(&event(1, "assigned"), origin), None);
+}
+
+/// Goal: what is sent is what the MIB says. Method: its notifications, their numbers and their objects,
+/// read from the file, against what the code sends for each kind.
+#[test]
+fn the_mib_and_the_code_agree() {
+    let mib = include_str!("../../../docs/mib/RAIS-MIB.txt");
+    let objects: Vec<&str> = mib
+        .split(" OBJECT-TYPE\n")
+        .filter_map(|before| before.lines().last()?.strip_prefix("rais"))
+        .collect();
+    let notifications: Vec<&str> = mib.split(" NOTIFICATION-TYPE\n").collect();
+    assert_eq!(notifications.len(), mib::KINDS.len() + 1);
+    for (number, (pair, kind)) in notifications.windows(2).zip(mib::KINDS).enumerate() {
+        let name = pair[0].lines().last().unwrap();
+        assert_eq!(name.to_lowercase(), format!("rais{}", kind.to_lowercase()));
+        assert!(pair[1].contains(&format!("::= {{ raisNotifications {} }}", number + 1)));
+        let named = pair[1].split(['{', '}']).nth(1).unwrap();
+        let named: Vec<u8> = named
+            .split(',')
+            .map(|one| {
+                objects
+                    .iter()
+                    .position(|known| one.trim() == format!("rais{known}"))
+            })
+            .map(|place| u8::try_from(place.unwrap() + 1).unwrap())
+            .collect();
+        let origin = Origin {
+            array: "00ff",
+            up_ticks: 0,
+        };
+        let bytes = mib::bindings(&event(1, kind), origin).unwrap();
+        let mut all = super::ber::Reader(&bytes)
+            .inside(super::ber::SEQUENCE)
+            .unwrap();
+        let mut sent = Vec::new();
+        while let Some(mut one) = all.inside(super::ber::SEQUENCE) {
+            let prefix = pdu::name_of(&[&mib::ROOT[..], &[1]].concat());
+            let name = one.take(super::ber::OID).unwrap();
+            sent.extend(name.strip_prefix(prefix.as_slice()).map(|rest| rest[0]));
+        }
+        assert_eq!(sent, named, "{kind}");
+    }
+}
+
+async fn manager() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// Goal: an inform is done only when it was answered, and a clock that has changed is asked for again.
+/// Method: a manager of this test's that first says who it is, then that its clock is another.
+#[tokio::test]
+async fn an_inform_follows_the_managers_clock() {
+    let (socket, target) = manager().await;
+    let user = User::new("rais", Auth::Sha256, ("maplesyrup", "pancakes!"));
+    let secrets = Secrets {
+        users: vec![user.clone()],
+        keys: Vec::new(),
+    };
+    let answering = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        let mut engine = usm::own_engine([1; 16], 1, 1);
+        for (complaint, boots) in [(4, 1), (2, 8), (0, 8)] {
+            let mut buffer = [0; 2_000];
+            let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
+            let heard = user.read(&buffer[..length]).unwrap();
+            seen.push((heard.answer.tag, heard.engine.boots));
+            engine.boots = boots;
+            let name = super::ber::oid(&[&usm::STATS[..], &[complaint, 0]].concat());
+            let one = super::ber::tlv(0x30, &[name, super::ber::integer(1)].concat());
+            let report = pdu::pdu(pdu::REPORT, 0, &super::ber::tlv(0x30, &one));
+            let good = pdu::pdu(
+                pdu::RESPONSE,
+                u32::try_from(heard.answer.request).unwrap(),
+                &[0x30, 0],
+            );
+            let number = u32::try_from(heard.number).unwrap();
+            let answer = user.message(
+                &engine,
+                0,
+                number,
+                5,
+                if complaint == 0 { good } else { report },
+            );
+            socket.send_to(&answer, from).await.unwrap();
+        }
+        seen
+    });
+    let target = Target::Snmp(SnmpTarget {
+        target,
+        security: SnmpSecurity::User("rais".into()),
+        inform: true,
+    });
+    let mut courier = target.courier(&secrets);
+    courier
+        .tell((0, &event(4, "hostDown")), &tenure())
+        .await
+        .unwrap();
+    let seen = answering.await.unwrap();
+    assert_eq!(seen, [(pdu::GET, 0), (pdu::INFORM, 1), (pdu::INFORM, 8)]);
+}
+
+/// Goal: a host without the secret says so, and does not try again.
+#[tokio::test]
+async fn who_lacks_the_secret_tells_nobody() {
+    let snmp = Target::Snmp(SnmpTarget {
+        target: "127.0.0.1:9".parse().unwrap(),
+        security: SnmpSecurity::User("nobody".into()),
+        inform: false,
+    });
+    let hook = Target::Webhook(Webhook {
+        url: "http://127.0.0.1:9/secret".into(),
+        key: Some("none".into()),
+    });
+    assert_eq!(hook.shown(), "http://127.0.0.1:9");
+    for (target, what) in [
+        (snmp, "[[traps.user]] named nobody"),
+        (hook, "[[traps.key]] named none"),
+    ] {
+        let mut courier = target.courier(&Secrets::default());
+        let told = courier.tell((0, &event(4, "hostDown")), &tenure()).await;
+        let failure = told.unwrap_err();
+        assert!(
+            failure.lasting && failure.words.contains(what),
+            "{failure:?}"
+        );
+    }
+}
+
+/// One request, answered with `status`: its head and its body.
+async fn serve(listener: &TcpListener, status: &str) -> (String, String) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut text = String::new();
+    let mut buffer = [0; 4_096];
+    loop {
+        let length = stream.read(&mut buffer).await.unwrap();
+        text += std::str::from_utf8(&buffer[..length]).unwrap();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .unwrap();
+        if body.len() >= length.parse().unwrap() {
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            return (head.to_owned(), body.to_owned());
+        }
+    }
+}
+
+/// Goal: a webhook gets each event, in order, signed, with the same delivery however often it is tried; and
+/// while it fails it holds up no mark. Method: a server that fails twice.
+#[tokio::test]
+async fn a_webhook_that_fails_is_tried_again_until_it_takes_the_event() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"0123456789abcdef");
+    let secrets = Secrets {
+        users: Vec::new(),
+        keys: vec![("hooks".into(), key.clone())],
+    };
+    let url = format!("http://{}/rais?x=1", listener.local_addr().unwrap());
+    let hook = Webhook {
+        url,
+        key: Some("hooks".into()),
+    };
+    let (target, book, progressed) = (
+        Target::Webhook(hook),
+        Book::default(),
+        Arc::new(Notify::new()),
+    );
+    let (count, told) = (book.of(&target), Arc::clone(&progressed));
+    let line = Line::start(
+        target.shown(),
+        target.courier(&secrets),
+        count,
+        (tenure(), PACE),
+        3,
+        told,
+    );
+    for index in [4, 6] {
+        let events = vec![(1, event(index, "hostDown"))];
+        line.push(Told { index, events });
+    }
+    assert_eq!(line.holds(), Some(3));
+    let mut deliveries = Vec::new();
+    for status in ["503 Busy", "500 Oh", "204 Good", "200 Good"] {
+        let (head, body) = serve(&listener, status).await;
+        let header = |name: &str| {
+            let prefix = format!("{name}: ");
+            head.lines()
+                .find_map(|line| line.strip_prefix(&prefix))
+                .unwrap()
+                .to_owned()
+        };
+        assert!(head.starts_with("POST /rais?x=1 HTTP/1.1\r\n"), "{head}");
+        assert_eq!(
+            (header("rais-event"), header("content-type")),
+            ("hostDown".into(), "application/json".into())
+        );
+        let parsed: EventRecord = serde_json::from_str(&body).unwrap();
+        let signature = header("rais-signature");
+        let (time, hex) = signature
+            .strip_prefix("t=")
+            .unwrap()
+            .split_once(",v1=")
+            .unwrap();
+        let tag: Vec<u8> = (0..32)
+            .map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap())
+            .collect();
+        hmac::verify(&key, format!("{time}.{body}").as_bytes(), &tag).unwrap();
+        deliveries.push((header("rais-delivery"), parsed.index));
+        progressed.notified().await;
+        if status.starts_with('5') {
+            assert_eq!(line.holds(), None, "what fails holds up no mark");
+        }
+    }
+    let named = |index: u64| (format!("00ff-{index}-1"), index);
+    assert_eq!(deliveries, [named(4), named(4), named(4), named(6)]);
+    assert_eq!(line.holds(), None);
+    let count = book.of(&target);
+    let count = count.lock().unwrap();
+    assert_eq!(
+        (count.sent, count.failed, count.dropped, count.queued),
+        (2, 2, 0, 0)
+    );
+}
+
+/// Goal: a queue that is full drops what is new, and counts it. Method: nothing runs while it is filled.
+#[tokio::test]
+async fn a_full_queue_drops_and_counts() {
+    let target = Target::Webhook(Webhook {
+        url: "http://127.0.0.1:1/".into(),
+        key: None,
+    });
+    let (book, progressed) = (Book::default(), Arc::new(Notify::new()));
+    let courier = target.courier(&Secrets::default());
+    let line = Line::start(
+        target.shown(),
+        courier,
+        book.of(&target),
+        (tenure(), PACE),
+        0,
+        progressed,
+    );
+    for index in 1..=1_100 {
+        let events = vec![(0, event(index, "hostUp"))];
+        line.push(Told { index, events });
+    }
+    let count = book.of(&target);
+    assert_eq!(count.lock().unwrap().dropped, 1_100 - 1_024);
+    assert_eq!(count.lock().unwrap().last, 1_024);
+    drop(line);
+    assert_eq!(count.lock().unwrap().queued, 0);
+}
