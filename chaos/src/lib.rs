@@ -24,6 +24,7 @@ mod setup;
 mod storm;
 mod tell;
 mod trace;
+pub mod volatile;
 mod world;
 
 pub use checker::{Breach, Law};

@@ -75,7 +75,7 @@ pub(crate) enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VoteAnswer {
     vote: Ballot,
-    granted: bool,
+    pub(crate) granted: bool,
     last: Option<Position>,
 }
 

@@ -26,6 +26,8 @@ use std::thread::JoinHandle;
 pub use backend::{LogBackend, LogRecord, SealedPart, Slot};
 pub use error::StoreError;
 pub(crate) use log::LogStore;
+#[cfg(test)]
+pub(in crate::raft) use sled::UNSYNCED;
 pub use watch::{LogWatch, NoWatch};
 
 use super::record::{Ballot, Position, RECORD_LIMIT, StoredEntry, decode, encode};

@@ -9,6 +9,7 @@
 mod cluster;
 mod damage;
 mod messages;
+mod power;
 mod storage;
 mod suite;
 mod support;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use statemachine::{Command, Entry, HostCommand, HostName, LogTime, Origin, State, TokenId};
@@ -83,9 +83,13 @@ pub(super) fn node(id: u64) -> Node {
     }
 }
 
+/// Hears who asked whom what, and the answer before the asker does.
+pub(super) type Ear = Box<dyn Fn(u64, u64, &[u8], Option<&[u8]>) + Send + Sync>;
+
 /// The wires between the hosts.
 #[derive(Default)]
 pub(super) struct Hub {
+    pub(super) ear: OnceLock<Ear>,
     hosts: Mutex<BTreeMap<u64, Raft>>,
     cut: Mutex<BTreeSet<(u64, u64)>>,
     pub(super) longest: AtomicUsize,
@@ -139,7 +143,14 @@ impl RaftTransport for Wire {
             self.hub
                 .pieces
                 .fetch_add(usize::from(class == RpcClass::Snapshot), Ordering::Relaxed);
+            let hear = |answer: Option<&[u8]>| {
+                if let Some(ear) = self.hub.ear.get() {
+                    ear(self.me, target, &body, answer);
+                }
+            };
+            hear(None);
             let answer = host.handle_rpc(self.me, &body).await;
+            hear(answer.as_deref().ok());
             answer.map_err(|error| TransportError::Broken {
                 target,
                 reason: error.to_string(),
@@ -152,6 +163,8 @@ impl RaftTransport for Wire {
 pub(super) struct Cluster {
     pub(super) hub: Arc<Hub>,
     dirs: BTreeMap<u64, TempDir>,
+    /// Directories that stay, for some or all.
+    pub(super) places: BTreeMap<u64, PathBuf>,
     pub(super) compaction: Compaction,
     pub(super) steps: Arc<Mutex<Vec<(u64, Step)>>>,
 }
@@ -161,6 +174,7 @@ impl Cluster {
         Self {
             hub: Arc::default(),
             dirs: BTreeMap::new(),
+            places: BTreeMap::new(),
             compaction: Compaction::default(),
             steps: Arc::default(),
         }
@@ -171,12 +185,15 @@ impl Cluster {
     }
 
     pub(super) async fn start_watched(&mut self, id: u64, log_watch: Arc<dyn LogWatch>) -> Raft {
-        let data_dir = self
-            .dirs
-            .entry(id)
-            .or_insert_with(TempDir::new)
-            .path()
-            .to_owned();
+        let data_dir = match self.places.get(&id) {
+            Some(place) => place.clone(),
+            None => self
+                .dirs
+                .entry(id)
+                .or_insert_with(TempDir::new)
+                .path()
+                .to_owned(),
+        };
         let steps = self.steps.clone();
         let applied: Observer = Arc::new(move |step| steps.lock().unwrap().push((id, step)));
         let raft = Raft::open(RaftOptions {
