@@ -11,10 +11,12 @@
 
 pub mod checker;
 mod clock;
+pub mod fuzz;
 mod host;
 mod hunt;
 mod kernel;
 pub mod lab;
+pub mod linear;
 mod link;
 mod queue;
 mod quiet;
