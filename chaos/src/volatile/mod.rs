@@ -2,7 +2,7 @@
 //! before it was synced. `crash` cuts its power: some or all of what was not synced is gone. It can
 //! also fill up, fail, tear writes, lie about syncs, and be damaged.
 //!
-//! For the real store and the real daemon: kill what runs on it, `crash`, start again. ADR-0038 says
+//! For the real store and the real daemon: kill what runs on it, `crash`, start again. ADR-0045 says
 //! why this layer and what it can't show.
 //!
 //! Limits: root and /dev/fuse; no links, no times, no owners; all of it in memory.
