@@ -144,6 +144,10 @@ fn of_client(data_dir: &Path, error: &ClientError) -> CliError {
             target: data_dir.display().to_string(),
             detail: reason.to_string(),
         },
+        ClientError::NeverRan { .. } => CliError::failed(
+            error.to_string(),
+            "`rais node --config FILE`, then try again",
+        ),
         other => CliError::failed(other.to_string(), "`rais status` shows how the array is"),
     }
 }
