@@ -27,6 +27,8 @@ use std::fmt;
 
 use statemachine::{Applied, HostId, State, audit};
 
+use crate::reference::Reference;
+
 /// A law; the first seventeen are those of lease.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -53,6 +55,8 @@ pub enum Law {
     Needless,
     /// `statemachine::audit`.
     Audit,
+    /// The naive reference of the promise.
+    Reference,
 }
 
 /// A broken law.
@@ -82,6 +86,7 @@ pub(crate) struct Laws {
     pub(crate) durable: durable::Durable,
     pub(crate) fenced: fenced_ack::FencedAcks,
     pub(crate) settled: settled::Settled,
+    pub(crate) reference: Reference,
     /// Only this one is looked at.
     only: Option<Law>,
     first: Option<Breach>,

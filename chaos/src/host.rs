@@ -1,15 +1,16 @@
 //! One simulated host: the shipped core, its Raft, its disk, its kernel, and what may be wrong with it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use control::{Core, HostAction, Instant, LocalGroup, Message};
-use statemachine::{GroupName, HostId, State};
+use statemachine::{Boot, GroupName, HostId, State};
 
 use crate::Clock;
 use crate::kernel::Kernel;
 use crate::record::{Packet, Peer};
+use crate::reference::Start;
 
 /// Most happenings that wait for a stopped host; a socket buffer is no longer either. What is beyond
 /// is lost, but for the host's own doings, which are few.
@@ -21,7 +22,7 @@ pub(crate) enum Due {
     /// Its core asked to be called.
     Wake,
     /// A datagram arrives.
-    Datagram { from: HostId, message: Box<Message> },
+    Datagram { from: HostId, message: Message },
     /// The last word of a start of a host's daemon arrives.
     Word { host: HostId, boot: u64 },
     /// A Raft packet arrives.
@@ -58,6 +59,8 @@ pub(crate) struct SimHost {
     pub(crate) paused: bool,
     pub(crate) backlog: VecDeque<Due>,
     pub(crate) raft: Peer,
+    /// Entries that its core was told of and that are not on disk yet.
+    pub(crate) undurable: BTreeSet<u64>,
     /// The state as applied in memory.
     pub(crate) state: Arc<State>,
     /// The state as it is on disk.
@@ -69,6 +72,8 @@ pub(crate) struct SimHost {
     pub(crate) acquire_fails: bool,
     /// How long an apply takes, in microseconds.
     pub(crate) apply_us: (u64, u64),
+    /// Its Raft sends heartbeats.
+    pub(crate) beats: bool,
     /// What its core was told of Raft last: term, leader, whether it leads, configuration.
     pub(crate) standing: Option<(u64, Option<HostId>, bool, Option<u64>)>,
     /// How long the driver takes for one action, in microseconds.
@@ -101,6 +106,7 @@ impl SimHost {
             paused: false,
             backlog: VecDeque::new(),
             raft: Peer::default(),
+            undurable: BTreeSet::new(),
             state: Arc::default(),
             saved: Arc::default(),
             kernel: Kernel::default(),
@@ -108,6 +114,7 @@ impl SimHost {
             groups: BTreeMap::new(),
             acquire_fails: false,
             apply_us: APPLY_US,
+            beats: false,
             standing: None,
             driver_us: DRIVER_US,
             flush_us: FLUSH_US,
@@ -130,6 +137,18 @@ impl SimHost {
         self.apply_us.1 <= APPLY_US.1
             && self.flush_us.1 <= FLUSH_US.1
             && self.driver_us.1 <= DRIVER_US.1
+    }
+
+    /// The start that runs; none while its daemon is dead.
+    pub(crate) fn start(&self) -> Option<Start<'_>> {
+        let (boot, raft) = (Boot(self.boot), self.core.as_ref()?.raft());
+        let me = self.state.hosts.get(&self.id);
+        Some(Start {
+            host: self.id,
+            boot,
+            raft,
+            is_up: me.is_some_and(|me| me.boot == boot),
+        })
     }
 
     pub(crate) fn now(&self, true_us: u64) -> Instant {

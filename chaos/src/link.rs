@@ -10,8 +10,10 @@ use statemachine::HostId;
 
 use crate::Rng;
 
-/// Most hosts of a world: a bit for each.
-const HOSTS: usize = 64;
+/// Most hosts of a world: a bit for each, and none for number 0.
+pub const MOST_HOSTS: u64 = 63;
+/// Places for hosts, by number.
+const HOSTS: usize = MOST_HOSTS as usize + 1;
 /// Datagrams that may come again later.
 const REMEMBERED: usize = 256;
 /// Longest time after which an old datagram comes again, in microseconds.

@@ -4,12 +4,47 @@
 //! Errs on the side of "disturbed": a checker that is silent too often finds less, one that cries wolf
 //! finds nothing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use statemachine::HostId;
 
 use crate::host::{self, SimHost};
 use crate::link::Links;
+
+/// Since when each voter has known what it must to acknowledge each host, by voter and host.
+#[derive(Debug, Default)]
+pub(crate) struct Knowledge {
+    since: BTreeMap<(HostId, HostId), u64>,
+}
+
+impl Knowledge {
+    /// What a host has in its state or its log has changed.
+    pub(crate) fn look(&mut self, hosts: &[SimHost], changed: HostId, now: u64) {
+        let Some(changed) = host::of(hosts, changed) else {
+            return;
+        };
+        for other in hosts {
+            for (voter, host) in [(changed, other), (other, changed)] {
+                if knows(voter, host) {
+                    self.since.entry((voter.id, host.id)).or_insert(now);
+                } else {
+                    self.since.remove(&(voter.id, host.id));
+                }
+            }
+        }
+    }
+}
+
+/// The voter has applied what it must know to acknowledge the host, and no newer voters than it knows.
+/// One that restarted without a leader, or was cut off from it, has not: it rightly keeps silent.
+fn knows(voter: &SimHost, host: &SimHost) -> bool {
+    let standing = |of: &SimHost| {
+        let standing = of.state.hosts.get(&host.id).filter(|host| host.is_up());
+        standing.map(|host| (host.incarnation, host.boot, of.state.timing_index))
+    };
+    let same = standing(voter).is_some() && standing(voter) == standing(host);
+    same && voter.raft.membership() <= host.raft.membership()
+}
 
 /// A look at a world.
 pub(crate) struct Quiet<'a> {
@@ -18,8 +53,7 @@ pub(crate) struct Quiet<'a> {
     pub(crate) now: u64,
     /// When the voters or the timing changed last.
     pub(crate) changed_at: u64,
-    /// When a leader was elected last: voters that were behind catch up with it.
-    pub(crate) elected_at: u64,
+    pub(crate) knowledge: &'a Knowledge,
 }
 
 impl Quiet<'_> {
@@ -52,24 +86,10 @@ impl Quiet<'_> {
         since.is_some_and(|since| since + for_us <= self.now)
     }
 
-    /// No leader came who could have told voters what they must know.
-    pub(crate) fn no_election(&self, for_us: u64) -> bool {
-        self.elected_at + for_us <= self.now
-    }
-
-    /// The voter has applied what it must know to acknowledge the host, and no newer voters than it knows.
-    /// One that restarted without a leader, or was cut off from it, has not: it rightly keeps silent.
-    pub(crate) fn knows(&self, voter: HostId, id: HostId) -> bool {
-        let (Some(voter), Some(host)) = (host::of(self.hosts, voter), host::of(self.hosts, id))
-        else {
-            return false;
-        };
-        let standing = |of: &SimHost| {
-            let standing = of.state.hosts.get(&id).filter(|host| host.is_up());
-            standing.map(|host| (host.incarnation, host.boot, of.state.timing_index))
-        };
-        let same = standing(voter).is_some() && standing(voter) == standing(host);
-        same && voter.raft.voters().0 <= host.raft.voters().0
+    /// The voter has known what it must to acknowledge the host.
+    pub(crate) fn knows(&self, voter: HostId, id: HostId, for_us: u64) -> bool {
+        let since = self.knowledge.since.get(&(voter, id));
+        since.is_some_and(|since| since + for_us <= self.now)
     }
 
     /// Nothing was blocked between two hosts, either way.
@@ -79,10 +99,6 @@ impl Quiet<'_> {
 
     /// True when a majority of each of this host's voter sets are so.
     pub(crate) fn quorum(&self, id: HostId, so: impl Fn(HostId) -> bool) -> bool {
-        let raft = host::of(self.hosts, id).map(|host| &host.raft);
-        raft.is_some_and(|raft| {
-            let all: BTreeSet<HostId> = self.hosts.iter().map(|host| host.id).collect();
-            raft.is_quorum(&all.into_iter().filter(|id| so(*id)).collect())
-        })
+        host::of(self.hosts, id).is_some_and(|host| host.raft.is_quorum(so))
     }
 }

@@ -3,11 +3,11 @@
 //! As in the paper: terms, log matching, truncation of what was not committed, commit of entries of
 //! the leader's own term only. Elections are decided by the world, which sees who reaches whom.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use control::RaftStatus;
-use statemachine::{ArrayCommand, Command, Entry, HostCommand, HostId};
+use statemachine::{ArrayCommand, Command, Entry, HostCommand, HostId, State};
 
 /// What an entry holds.
 #[derive(Clone, Debug)]
@@ -96,6 +96,17 @@ pub(crate) enum Packet {
     },
     /// What the follower has on disk, as far as it matches.
     Reply { term: u64, matched: u64 },
+    /// A state in place of entries that the leader has forgotten.
+    Snapshot { term: u64, snapshot: Snapshot },
+}
+
+/// A state as it is on disk, and where in the log it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) state: Arc<State>,
+    pub(crate) term: u64,
+    /// Every voter configuration up to there.
+    pub(crate) configs: Vec<(u64, Vec<BTreeSet<HostId>>)>,
 }
 
 /// One host's Raft.
@@ -104,7 +115,10 @@ pub(crate) struct Peer {
     pub(crate) term: u64,
     pub(crate) leader: Option<HostId>,
     pub(crate) leads: bool,
-    pub(crate) log: Vec<Arc<Record>>,
+    /// Index and term of the last entry that was forgotten: a snapshot on this disk has it.
+    pub(crate) base: (u64, u64),
+    /// The entries after `base`.
+    pub(crate) log: VecDeque<Arc<Record>>,
     /// Every voter configuration in the log.
     pub(crate) configs: Vec<(u64, Vec<BTreeSet<HostId>>)>,
     pub(crate) durable: u64,
@@ -118,16 +132,52 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn last(&self) -> u64 {
-        self.log.len() as u64
+        self.base.0 + self.log.len() as u64
     }
 
     pub(crate) fn record(&self, index: u64) -> Option<&Arc<Record>> {
-        let at = usize::try_from(index.checked_sub(1)?).ok()?;
+        let at = usize::try_from(index.checked_sub(self.base.0 + 1)?).ok()?;
         self.log.get(at)
     }
 
+    /// The term of an entry; 0 of one that is not there, or forgotten.
     pub(crate) fn term_at(&self, index: u64) -> u64 {
-        self.record(index).map_or(0, |record| record.term)
+        match self.record(index) {
+            Some(record) => record.term,
+            None if index == self.base.0 => self.base.1,
+            None => 0,
+        }
+    }
+
+    /// Whether the log holds this entry, or held it.
+    pub(crate) fn matches(&self, index: u64, term: u64) -> bool {
+        index < self.base.0 || index <= self.last() && self.term_at(index) == term
+    }
+
+    /// Forgets the entries up to `index`, which a snapshot covers.
+    pub(crate) fn forget(&mut self, index: u64) {
+        let term = self.term_at(index);
+        if index > self.base.0 && index <= self.last() {
+            self.log.drain(..(index - self.base.0) as usize);
+            self.base = (index, term);
+        }
+    }
+
+    /// Takes a snapshot in place of the log up to it. What follows stays if it follows on it.
+    pub(crate) fn install(&mut self, snapshot: &Snapshot) {
+        let (index, term) = (snapshot.state.index, snapshot.term);
+        if self.matches(index, term) {
+            self.forget(index);
+        } else {
+            self.log.clear();
+            self.base = (index, term);
+        }
+        self.configs
+            .retain(|(at, _)| *at > index && *at <= self.base.0 + self.log.len() as u64);
+        self.configs.splice(0..0, snapshot.configs.iter().cloned());
+        self.durable = self.durable.min(self.last()).max(index);
+        self.commit = self.commit.max(index);
+        self.applied = index;
     }
 
     /// How complete the log is, for an election.
@@ -137,14 +187,15 @@ impl Peer {
 
     /// Cuts off everything after `after`.
     pub(crate) fn truncate(&mut self, after: u64) {
-        self.log.truncate(usize::try_from(after).unwrap_or(0));
+        let stay = after.saturating_sub(self.base.0);
+        self.log.truncate(usize::try_from(stay).unwrap_or(0));
         self.configs.retain(|(index, _)| *index <= after);
         self.durable = self.durable.min(after);
     }
 
     /// Records after `previous`, at most `most`.
     pub(crate) fn tail(&self, previous: u64, most: usize) -> Vec<Arc<Record>> {
-        let skip = usize::try_from(previous).unwrap_or(usize::MAX);
+        let skip = usize::try_from(previous.saturating_sub(self.base.0)).unwrap_or(usize::MAX);
         self.log.iter().skip(skip).take(most).cloned().collect()
     }
 
@@ -153,7 +204,7 @@ impl Peer {
         if let Payload::Voters(sets) = &record.payload {
             self.configs.push((record.index, sets.clone()));
         }
-        self.log.push(record);
+        self.log.push_back(record);
     }
 
     /// The newest voter sets in the log, committed or not, and their entry's index.
@@ -161,12 +212,17 @@ impl Peer {
         self.configs.last().cloned().unwrap_or_default()
     }
 
-    /// True when `hosts` holds a majority of each newest voter set.
-    pub(crate) fn is_quorum(&self, hosts: &BTreeSet<HostId>) -> bool {
-        self.configs.last().is_some_and(|(_, sets)| {
-            sets.iter()
-                .all(|set| 2 * set.intersection(hosts).count() > set.len())
-        })
+    /// The entry that set the newest voters.
+    pub(crate) fn membership(&self) -> u64 {
+        self.configs.last().map_or(0, |(index, _)| *index)
+    }
+
+    /// True when a majority of each newest voter set is so.
+    pub(crate) fn is_quorum(&self, so: impl Fn(HostId) -> bool) -> bool {
+        let majority =
+            |set: &BTreeSet<HostId>| 2 * set.iter().filter(|id| so(**id)).count() > set.len();
+        let newest = self.configs.last();
+        newest.is_some_and(|(_, sets)| sets.iter().all(majority))
     }
 
     /// How it stands, as the core is told; `all` are the array's hosts.
@@ -193,10 +249,11 @@ impl Peer {
             && self.matched.get(&id) == Some(&last)
     }
 
-    /// The last index up to which two logs are the same.
+    /// The last index up to which two logs are the same. What either has forgotten was committed.
     pub(crate) fn common(&self, other: &Self) -> u64 {
         let mut index = self.last().min(other.last());
-        while index > 0 && self.term_at(index) != other.term_at(index) {
+        let least = self.base.0.max(other.base.0);
+        while index > 0 && index >= least && self.term_at(index) != other.term_at(index) {
             index -= 1;
         }
         index

@@ -38,6 +38,9 @@ pub struct Setup {
     pub only: Option<Law>,
     /// Whether the warden of a daemon that died says its last word.
     pub words: bool,
+    /// Entries before the state on disk that a host keeps; a host that lacks others gets a snapshot. None
+    /// is forgotten without it.
+    pub keep: Option<u64>,
     /// Hosts share what an entry makes of a state, and Raft is silent while it has nothing to say:
     /// twice as fast. Without it each host applies for itself, and all must come to the same state.
     pub lean: bool,
@@ -60,6 +63,7 @@ impl Setup {
             drift: true,
             only: None,
             words: false,
+            keep: None,
             lean: false,
         }
     }

@@ -102,6 +102,7 @@ fn setup(seed: u64, hosts: u64, rng: &mut Rng) -> Setup {
     setup.words = rng.chance(700);
     setup.election_ms = rng.between((100, 1_500));
     setup.timing = timings::draw(rng);
+    setup.keep = rng.pick(&[None, Some(0), Some(3), Some(20)]).flatten();
     setup.policy = Policy {
         rebalance: rng
             .pick(&[Rebalance::Prefer, Rebalance::Prefer, Rebalance::Sticky])

@@ -16,13 +16,14 @@ mod replay;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use control::{Event, Vow};
+use control::{Event, Output, Vow};
 use statemachine::{Boot, HostId, State};
 
 use crate::checker::Laws;
 use crate::host::{self, BACKLOG, Due, SimHost};
 use crate::link::Links;
 use crate::queue::Queue;
+use crate::quiet::Knowledge;
 use crate::record::Record;
 use crate::{Clock, Rng, Setup, Trace};
 
@@ -71,13 +72,14 @@ pub struct World {
     links: Links,
     queue: Queue<Job>,
     inbox: VecDeque<(HostId, Event)>,
+    /// Where a core puts what it wants done: kept, since it would be made anew millions of times.
+    outputs: Vec<Output>,
     trace: Trace,
     laws: Laws,
     leaderless_since: Option<u64>,
     /// When the voters or the timing changed last in somebody's log.
     changed_at: u64,
-    /// When a leader was elected last.
-    elected_at: u64,
+    knowledge: Knowledge,
     /// Last words that were said, of which host's which start.
     words: Vec<(HostId, u64)>,
     /// What the last entries made of which states.
@@ -114,11 +116,12 @@ impl World {
             hosts,
             queue: Queue::default(),
             inbox: VecDeque::new(),
+            outputs: Vec::new(),
             trace: Trace::default(),
             laws: Laws::new(setup.only),
             leaderless_since: None,
             changed_at: 0,
-            elected_at: 0,
+            knowledge: Knowledge::default(),
             words: Vec::new(),
             shared: VecDeque::new(),
             next_shut: 0,
@@ -197,7 +200,7 @@ impl World {
             Due::Datagram { from, message } => Event::Received {
                 from,
                 network: 0,
-                message: *message,
+                message,
             },
             Due::Word { host, boot } => Event::LastWord {
                 host,

@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use statemachine::{
-    ArrayCommand, Boot, Command, Epoch, GroupName, Host, HostId, LogTime, Mutation, State, mutated,
+    ArrayCommand, Boot, Command, Epoch, GroupName, Host, HostId, Incarnation, LogTime, Mutation,
+    State, mutated,
 };
 
 use crate::agent::manageable;
@@ -42,6 +43,8 @@ pub struct Core {
     state: Arc<State>,
     raft: RaftStatus,
     lease: Lease,
+    /// Until when a quorum of each voter set has acknowledged: see `relet`.
+    let_until: Option<Instant>,
     promises: Promises,
     view: View,
     fences: Fences,
@@ -93,6 +96,7 @@ impl Core {
             state,
             raft: RaftStatus::default(),
             lease: Lease::default(),
+            let_until: None,
             promises,
             view,
             fences: Fences::default(),
@@ -125,21 +129,36 @@ impl Core {
 
     /// The only way in. Never blocks, never fails; `now` is never earlier than in the last call.
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Output> {
-        let now = now.max(self.last_step);
         let mut out = Vec::new();
+        self.step_into(now, event, &mut out);
+        out
+    }
+
+    /// As `step`, for one who keeps the place for the outputs.
+    pub fn step_into(&mut self, now: Instant, event: Event, out: &mut Vec<Output>) {
+        let now = now.max(self.last_step);
         self.mind_the_gap(now);
         let before = self.lease_deadline();
-        self.mind_the_lapse(now, before, &mut out);
-        self.take_in(now, event, &mut out);
+        self.mind_the_lapse(now, before, out);
+        let leased = self.leased;
+        let news = self.take_in(now, event, out);
         self.mind_the_fence(before);
         self.view.look(&self.state, now);
         self.mind_the_quorum(now);
-        self.work(now, &mut out);
-        if now >= self.next_heartbeat {
-            self.beat(now, &mut out);
+        self.renew(now, out);
+        // An array at rest tells the same again and again: what follows from it was done before. What
+        // time alone brings about is seen with the next heartbeat, or when `next_wake` says.
+        let beats = now >= self.next_heartbeat;
+        let due = news || beats || leased != self.leased;
+        if due {
+            self.work(now, out);
         }
-        self.lead(now, &mut out);
-        out
+        if beats || now >= self.next_heartbeat {
+            self.beat(now, out);
+        }
+        if due {
+            self.lead(now, out);
+        }
     }
 
     /// When to call again with `Woke` if nothing else happens before.
@@ -203,12 +222,13 @@ impl Core {
     pub fn lease_deadline(&self) -> Option<Instant> {
         match self.taken {
             Some(deadline) => deadline,
-            None => self.renewed_deadline(),
+            None => self.let_until,
         }
     }
 
-    fn renewed_deadline(&self) -> Option<Instant> {
-        self.lease.deadline(&self.raft.voters)
+    /// Looks anew until when the acknowledgements reach: after each that came, and each change of voters.
+    fn relet(&mut self) {
+        self.let_until = self.lease.deadline(&self.raft.voters);
     }
 
     /// Notes whether the log, appended or applied, takes something from this host. If so, its lease stays
@@ -266,7 +286,8 @@ impl Core {
         self.leased = leased;
     }
 
-    fn take_in(&mut self, now: Instant, event: Event, out: &mut Vec<Output>) {
+    /// False when the event brings nothing that plans or work could depend on.
+    fn take_in(&mut self, now: Instant, event: Event, out: &mut Vec<Output>) -> bool {
         match event {
             Event::Woke => {}
             Event::Received {
@@ -275,7 +296,7 @@ impl Core {
                 message,
             } => {
                 self.view.hear(from, network, now);
-                self.receive(now, from, message, out);
+                return self.receive(now, from, message, out);
             }
             Event::Applied { state } => self.applied(now, state),
             Event::LastWord { host, boot, vow } => {
@@ -295,6 +316,7 @@ impl Core {
                     self.next_heartbeat = now;
                 }
                 self.raft = status;
+                self.relet();
             }
             Event::Log(mark) => {
                 if let LogMark::Appended {
@@ -321,6 +343,7 @@ impl Core {
             }
             Event::Host(told) => self.hear_driver(now, told, out),
         }
+        true
     }
 
     fn hear_driver(&mut self, now: Instant, told: HostEvent, out: &mut Vec<Output>) {
@@ -384,6 +407,7 @@ impl Core {
         };
         if incarnation(&state) != incarnation(&self.state) {
             self.lease.reset();
+            self.relet();
             self.next_heartbeat = now;
         }
         // Nothing is believed of a host that has not applied what was taken from it: tell it at once.
@@ -442,7 +466,14 @@ impl Core {
         }
     }
 
-    fn receive(&mut self, now: Instant, from: HostId, message: Message, out: &mut Vec<Output>) {
+    /// As `take_in`.
+    fn receive(
+        &mut self,
+        now: Instant,
+        from: HostId,
+        message: Message,
+        out: &mut Vec<Output>,
+    ) -> bool {
         let mut reply = |message| out.push(Output::Send { to: from, message });
         match message {
             Message::Heartbeat(heartbeat) => {
@@ -450,16 +481,12 @@ impl Core {
                     .promises
                     .acknowledge(&self.state, from, &heartbeat, now)
                 {
-                    let (incarnation, boot, seq) =
-                        (heartbeat.incarnation, heartbeat.boot, heartbeat.seq);
-                    reply(Message::Ack {
-                        incarnation,
-                        boot,
-                        seq,
-                        membership: self.raft.membership,
-                    });
+                    reply(self.ack_of(&heartbeat));
                 }
+                let known = self.view.fresh(from);
+                let news = known.is_none_or(|known| !known.says_the_same(&heartbeat));
                 self.view.observe(from, heartbeat, now);
+                news
             }
             Message::Ack {
                 incarnation,
@@ -467,22 +494,10 @@ impl Core {
                 seq,
                 membership,
             } => {
-                let own = self
-                    .state
-                    .hosts
-                    .get(&self.me)
-                    .map(|host| (host.incarnation, self.boot));
-                if own == Some((incarnation, boot)) {
-                    let had = self.has_lease(now);
-                    #[cfg(feature = "mutations")]
-                    self.lease.resent(seq, now, self.pace.usable_ms());
-                    self.lease
-                        .acked(from, seq, membership, self.raft.membership);
-                    // Nothing is given to a host without a lease: say at once that there is one.
-                    if !had && self.has_lease(now) {
-                        self.next_heartbeat = now;
-                    }
+                if (self.incarnation(), self.boot) == (Some(incarnation), boot) {
+                    self.acked(now, from, seq, membership);
                 }
+                false
             }
             Message::AskFence {
                 host,
@@ -493,6 +508,7 @@ impl Core {
                 self.promises.asked_about(&self.state, host);
                 let status = self.fence_status(now, host, (index, term), lease_ms);
                 status.into_iter().for_each(reply);
+                false
             }
             Message::FenceStatus {
                 host,
@@ -502,14 +518,45 @@ impl Core {
             } => {
                 self.fences
                     .status(from, host, (index, term), remaining_us, now);
+                true
             }
             Message::AskHeard { host, since } => {
                 self.view.look(&self.state, now);
                 let well = self.view.is_well_since(host, since);
                 reply(Message::Heard { host, well });
+                false
             }
-            Message::Clients(list) => self.clients.hear(&self.state, from, list),
-            Message::Heard { host, well } => self.fences.heard(from, host, well),
+            Message::Clients(list) => {
+                self.clients.hear(&self.state, from, list);
+                false
+            }
+            Message::Heard { host, well } => {
+                self.fences.heard(from, host, well);
+                true
+            }
+        }
+    }
+
+    fn ack_of(&self, heartbeat: &Heartbeat) -> Message {
+        Message::Ack {
+            incarnation: heartbeat.incarnation,
+            boot: heartbeat.boot,
+            seq: heartbeat.seq,
+            membership: self.raft.membership,
+        }
+    }
+
+    /// A voter acknowledged a heartbeat of this start and incarnation.
+    fn acked(&mut self, now: Instant, voter: HostId, seq: u64, membership: u64) {
+        let had = self.has_lease(now);
+        #[cfg(feature = "mutations")]
+        self.lease.resent(seq, now, self.pace.usable_ms());
+        let known = self.raft.membership;
+        self.lease.acked(voter, seq, membership, known);
+        self.relet();
+        // Nothing is given to a host without a lease: say at once that there is one.
+        if !had && self.has_lease(now) {
+            self.next_heartbeat = now;
         }
     }
 
@@ -554,6 +601,7 @@ impl Core {
                     self.raft.membership,
                     self.raft.membership,
                 );
+                self.relet();
             }
         }
         self.view.observe(self.me, heartbeat, now);
@@ -582,14 +630,13 @@ impl Core {
         self.lease_deadline().is_some_and(|deadline| deadline > now)
     }
 
+    fn incarnation(&self) -> Option<Incarnation> {
+        self.state.hosts.get(&self.me).map(|me| me.incarnation)
+    }
+
     fn heartbeat(&self, now: Instant) -> Heartbeat {
         Heartbeat {
-            incarnation: self
-                .state
-                .hosts
-                .get(&self.me)
-                .map(|host| host.incarnation)
-                .unwrap_or_default(),
+            incarnation: self.incarnation().unwrap_or_default(),
             boot: self.boot,
             seq: self.seq,
             applied: self.state.index,
@@ -598,6 +645,17 @@ impl Core {
             lease_ok: self.has_lease(now),
             vow: self.vow,
             report: self.agent.report(&self.state, self.me),
+        }
+    }
+
+    /// A lease that reaches further is told to the gate at once.
+    fn renew(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let lease = self.lease_deadline().filter(|deadline| *deadline > now);
+        if let Some(deadline) = lease.filter(|deadline| *deadline > self.renewed)
+            && self.agent.serves()
+        {
+            self.renewed = deadline;
+            out.push(Output::Perform(HostAction::Renew { deadline }));
         }
     }
 
@@ -612,12 +670,6 @@ impl Core {
             }
         }
         let lease = self.lease_deadline().filter(|deadline| *deadline > now);
-        if let Some(deadline) = lease.filter(|deadline| *deadline > self.renewed)
-            && self.agent.serves()
-        {
-            self.renewed = deadline;
-            out.push(Output::Perform(HostAction::Renew { deadline }));
-        }
         let actions = self
             .agent
             .reconcile(&self.state, self.me, self.boot, lease, now);

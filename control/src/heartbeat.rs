@@ -97,6 +97,18 @@ pub struct Heartbeat {
     pub report: Report,
 }
 
+impl Heartbeat {
+    /// True when another says nothing that this one does not: they differ by their numbers alone.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let all = |one: &Self| {
+            let who = (one.incarnation, one.boot, one.vow);
+            (who, one.applied, one.membership, one.lease_ms, one.lease_ok)
+        };
+        all(self) == all(other) && self.report == other.report
+    }
+}
+
 /// What a host says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {

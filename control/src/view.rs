@@ -47,6 +47,8 @@ pub struct View {
     now: Instant,
     suspect_ms: u64,
     unheard_ms: u64,
+    /// The entry up to which the state was looked at.
+    looked: Option<u64>,
 }
 
 impl View {
@@ -54,6 +56,9 @@ impl View {
     /// given the full time-out from now on; one that was declared up anew, as much to get a lease.
     pub fn look(&mut self, state: &State, now: Instant) {
         self.now = now;
+        if self.looked.replace(state.index) == Some(state.index) {
+            return;
+        }
         self.suspect_ms = state.patience_ms();
         // While a change of timing settles, some may still send at the former pace.
         let heartbeats = UNHEARD_HEARTBEATS * u64::from(state.timing.heartbeat_ms);
@@ -103,6 +108,9 @@ impl View {
     /// is heard on no network at all, or when there is nothing to tell apart.
     #[must_use]
     pub fn unheard(&self, host: HostId, count: usize) -> Option<BTreeSet<u8>> {
+        if count < 2 {
+            return None;
+        }
         let seen = self.hosts.get(&host)?;
         let (first_at, _) = (seen.first_at?, self.fresh(host)?);
         let lost = |network: &u8| {
@@ -110,7 +118,7 @@ impl View {
             self.now.ms_since(heard_at) >= self.unheard_ms
         };
         let unheard: BTreeSet<u8> = (0..=u8::MAX).take(count).filter(lost).collect();
-        (count > 1 && unheard.len() < count).then_some(unheard)
+        (unheard.len() < count).then_some(unheard)
     }
 
     /// Takes in the last word of a start of `from`: believed when it is the start that was heard last, and
@@ -146,6 +154,7 @@ impl View {
     /// Supposes that a host was never heard, for "what if it were down".
     pub fn forget(&mut self, host: HostId) {
         self.hosts.remove(&host);
+        self.looked = None;
     }
 
     /// Supposes that this heartbeat has just come, for "what if it were up".
@@ -158,6 +167,7 @@ impl View {
             ..Seen::default()
         };
         self.hosts.insert(host, seen);
+        self.looked = None;
     }
 
     /// What was heard of a host.

@@ -17,8 +17,11 @@ fn main() -> ExitCode {
     let chores: Vec<String> = std::env::args().skip(1).collect();
     match chores.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy(),
-        ["sim", ref words @ ..] => example("sim", &[], words),
-        ["mutations", ref words @ ..] => example("mutations", &["--features", "mutations"], words),
+        ["sim", ref words @ ..] => chaos(&["--bin", "rais-chaos", "--", "sim"], words),
+        ["mutations", ref words @ ..] => {
+            let mutations = ["--features", "mutations", "--example", "mutations", "--"];
+            chaos(&mutations, words)
+        }
         ["lab", ref words @ ..] => lab::run(Path::new(xtask::root()), words),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
@@ -31,22 +34,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs an example of `chaos`, optimized. Not linked into this binary: the holes of `mutations` would be
+/// Runs a program of `chaos`, optimized. Not linked into this binary: the holes of `mutations` would be
 /// compiled into every crate that is built with it.
-fn example(name: &str, options: &[&str], words: &[&str]) -> ExitCode {
+fn chaos(program: &[&str], words: &[&str]) -> ExitCode {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let ran = std::process::Command::new(cargo)
         .current_dir(xtask::root())
         .args(["run", "--release", "--quiet", "--package", "chaos"])
-        .args(["--example", name])
-        .args(options)
-        .arg("--")
+        .args(program)
         .args(words)
         .status();
     match ran {
         Ok(status) => ExitCode::from(u8::from(!status.success())),
         Err(error) => {
-            eprintln!("{name}: could not start cargo: {error}");
+            eprintln!("could not start cargo: {error}");
             ExitCode::FAILURE
         }
     }

@@ -28,7 +28,8 @@ impl World {
     #[must_use]
     pub fn leader(&self) -> Option<HostId> {
         let leads = self.hosts.iter().filter(|host| {
-            host.runs() && host.raft.leads && host.raft.is_quorum(&self.reached_by(host.id))
+            let reached = |other| self.reaches(host.id, other);
+            host.runs() && host.raft.leads && host.raft.is_quorum(reached)
         });
         leads.max_by_key(|host| host.raft.term).map(|host| host.id)
     }
@@ -125,7 +126,10 @@ impl World {
         };
         let state = core.state();
         let mut told: Vec<(Law, String)> = Vec::new();
-        let lacks = self.laws.durable.lacks(leader, |at| host.raft.term_at(at));
+        let lacks = self
+            .laws
+            .durable
+            .lacks(leader, |at, term| host.raft.matches(at, term));
         told.extend(lacks.map(|what| (Law::Durable, what)));
         let runs = |id| self.is_alive(id) && !self.is_paused(id);
         let fallen = pending::overdue(state, runs).into_iter();
@@ -147,7 +151,7 @@ impl World {
             links: &self.links,
             now: self.now,
             changed_at: self.changed_at,
-            elected_at: self.elected_at,
+            knowledge: &self.knowledge,
         }
     }
 

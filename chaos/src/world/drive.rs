@@ -22,6 +22,7 @@ impl World {
 
     fn step(&mut self, id: HostId, event: Event) {
         let true_now = self.now;
+        let mut outputs = std::mem::take(&mut self.outputs);
         let Some(host) = self.host_mut(id) else {
             return;
         };
@@ -37,7 +38,7 @@ impl World {
             } => Some((*from, heartbeat.applied)),
             _ => None,
         };
-        let outputs = core.step(now, event);
+        core.step_into(now, event, &mut outputs);
         let deadline = core.lease_deadline();
         let wake_at = host.clock.reaches(core.next_wake()).max(true_now + 1);
         if wake_at < host.wake_at {
@@ -45,10 +46,11 @@ impl World {
             self.soon(id, wake_at - true_now, Due::Wake);
         }
         self.judge_lease(id, deadline, now);
-        for output in outputs {
+        for output in outputs.drain(..) {
             self.judge(id, &output, heard, now);
             self.put_out(id, output);
         }
+        self.outputs = outputs;
     }
 
     fn put_out(&mut self, id: HostId, output: Output) {
@@ -56,16 +58,14 @@ impl World {
             Output::Send { to, message } => {
                 let again = self.links.replay(&mut self.rng, (id, to, &message));
                 let [first, second] = self.links.datagram(&mut self.rng, id, to);
-                let double = second.map(|delay| (delay, Box::new(message.clone())));
+                let double = second.map(|delay| (delay, message.clone()));
                 if let Some(delay) = first {
-                    let message = Box::new(message);
                     self.arrive(to, delay, Due::Datagram { from: id, message });
                 }
                 if let Some((delay, message)) = double {
                     self.arrive(to, delay, Due::Datagram { from: id, message });
                 }
                 if let Some((after, (from, to, message))) = again {
-                    let message = Box::new(message);
                     self.arrive(to, after, Due::Datagram { from, message });
                 }
             }
@@ -116,12 +116,13 @@ impl World {
         };
         let now = host.now(true_now);
         let Some(half) = host.kernel.begin(deadline, now) else {
-            return;
+            return self.judge_gate(id);
         };
         match host.trap.take() {
             Some(stop_us) => {
                 host.kernel.halfway = Some(half);
                 self.say(&format!("h{id} is stopped between clock and gate"));
+                self.judge_gate(id);
                 self.pause(id);
                 self.queue_job(stop_us, Job::GoOn(id));
             }
@@ -153,6 +154,7 @@ impl World {
             self.say(&format!("h{id} + {ip} again"));
             self.passes(id, ip);
         }
+        self.judge_gate(id);
     }
 
     /// The driver is done. An acquire arms the gate with its deadline and refuses when that has passed.
@@ -209,6 +211,7 @@ impl World {
         let shut = one_answer::announced(id, address, until, now);
         self.laws.broken(self.now, Law::OneAnswer, shut);
         self.passes(id, address);
+        self.judge_gate(id);
     }
 
     /// An address passes this host's gate that did not before.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use control::{Core, Event, HostEvent, LocalGroup, LogMark};
+use control::{Core, Event, HostEvent, LocalGroup};
 use statemachine::{Boot, Command, Entry, GroupName, HostId, Mutation, mutated};
 
 use super::World;
@@ -27,7 +27,9 @@ impl World {
         (host.deadline, host.leased_since, host.trap) = (None, None, None);
         (host.started_at, host.disturbed_at) = (now, now);
         host.busy.clear();
+        host.undurable.clear();
         (host.paused, host.wake_at, host.standing) = (false, u64::MAX, None);
+        host.beats = false;
         host.state = host.saved.clone();
         let index = host.state.index;
         (host.raft.applied, host.raft.commit) = (index, index);
@@ -41,16 +43,8 @@ impl World {
         let marks = host.raft.tail(index, usize::MAX);
         let durable = host.raft.durable;
         let groups = host.groups.clone();
-        for record in marks {
-            let mark = LogMark::Appended {
-                index: record.index,
-                term: record.term,
-                taken_from: record.taken_from(),
-            };
-            self.inbox.push_back((id, Event::Log(mark)));
-        }
-        self.inbox
-            .push_back((id, Event::Log(LogMark::Durable { index: durable })));
+        marks.iter().for_each(|record| self.mark(id, record));
+        self.tell_durable(id, durable);
         self.tell_status(id);
         for (group, measured) in groups {
             let measured = Event::Measured {
@@ -61,7 +55,6 @@ impl World {
             self.inbox.push_back((id, measured));
         }
         self.settle();
-        self.soon(id, 0, Due::Beat);
     }
 
     /// Kills a host's daemon. Its addresses vanish with it, or, when `warden_too`, its gate stays as

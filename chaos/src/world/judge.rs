@@ -6,6 +6,7 @@ use statemachine::{Command, HostCommand, HostId};
 use super::World;
 use crate::Law;
 use crate::checker::{applied_first, needless, promised, renewal, restarted_voter};
+use crate::host;
 
 /// A fence is needless when all was undisturbed for this long and 4 D before, in microseconds: delayed
 /// and replayed datagrams of a former disturbance have come by then.
@@ -53,9 +54,27 @@ impl World {
     pub(super) fn judge(&mut self, id: HostId, output: &Output, heard: Heard, now: Instant) {
         match output {
             Output::Send {
+                message: Message::Heartbeat(heartbeat),
+                ..
+            } => {
+                let number = (heartbeat.boot, heartbeat.seq);
+                let reference = &mut self.laws.reference;
+                reference.asks(id, number, heartbeat.lease_ms, self.now);
+            }
+            Output::Send {
                 to,
-                message: Message::Ack { .. },
-            } => self.judge_ack(id, *to, heard),
+                message:
+                    Message::Ack {
+                        boot,
+                        seq,
+                        membership,
+                        ..
+                    },
+            } => {
+                let reference = &mut self.laws.reference;
+                reference.grants(id, *membership, *to, (*boot, *seq));
+                self.judge_ack(id, *to, heard);
+            }
             Output::Send {
                 message:
                     Message::FenceStatus {
@@ -73,6 +92,26 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// What passes a gate passes under a lease, as the naive reference counts it: looked at whenever a gate
+    /// is armed or could be.
+    pub(super) fn judge_gate(&mut self, id: HostId) {
+        let Some((host, start)) = host::of(&self.hosts, id).and_then(|h| Some((h, h.start()?)))
+        else {
+            return;
+        };
+        let end = self.laws.reference.lease_stands(start);
+        let now = host.now(self.now);
+        let open = host.kernel.served.iter();
+        let open = open.filter(|(_, served)| served.on && served.until > now);
+        let last = open.max_by_key(|(_, served)| served.until);
+        let beyond = last.and_then(|(ip, served)| {
+            let until = host.clock.reaches(served.until);
+            let told = || format!("h{id} lets {ip} pass until {until} us, its lease ends at {end}");
+            (until > end).then(told)
+        });
+        self.laws.broken(self.now, Law::Reference, beyond);
     }
 
     fn judge_ack(&mut self, id: HostId, to: HostId, heard: Heard) {
@@ -100,6 +139,9 @@ impl World {
         let lease_ms = self.setup_timing(id).1 as u32;
         let young = restarted_voter::answered(id, remaining_us, now.us_since(started), lease_ms);
         self.laws.broken(self.now, Law::RestartedVoter, young);
+        let reference = &self.laws.reference;
+        let forgot = reference.answers(id, host, remaining_us, self.now);
+        self.laws.broken(self.now, Law::Reference, forgot);
         self.laws.fenced.answered(id, host, index);
     }
 

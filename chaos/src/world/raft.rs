@@ -8,8 +8,8 @@ use statemachine::HostId;
 
 use super::World;
 use crate::Law;
-use crate::host::Due;
-use crate::record::{Packet, Payload, Proposer, Record};
+use crate::host::{Due, SimHost};
+use crate::record::{Packet, Payload, Proposer, Record, Snapshot};
 
 /// Most records in one packet.
 const MOST_RECORDS: usize = 64;
@@ -36,15 +36,42 @@ impl World {
         let Some(host) = self.host_mut(id) else {
             return;
         };
-        let mark = LogMark::Appended {
-            index: record.index,
-            term: record.term,
-            taken_from: record.taken_from(),
-        };
         host.raft.push(record.clone());
-        self.inbox.push_back((id, Event::Log(mark)));
+        self.mark(id, &record);
         self.touch(&record);
         self.tell_status(id);
+    }
+
+    /// Tells the core of an entry that takes something from somebody, as the daemon does; of no other.
+    pub(super) fn mark(&mut self, id: HostId, record: &Record) {
+        let (index, term, taken_from) = (record.index, record.term, record.taken_from());
+        if !taken_from.is_empty() {
+            let mark = LogMark::Appended {
+                index,
+                term,
+                taken_from,
+            };
+            self.inbox.push_back((id, Event::Log(mark)));
+            self.marked(id, index);
+        }
+    }
+
+    fn marked(&mut self, id: HostId, index: u64) {
+        if let Some(host) = self.host_mut(id) {
+            host.undurable.insert(index);
+        }
+    }
+
+    /// Tells the core that the disk has everything up to `index`, if that is news to it.
+    pub(super) fn tell_durable(&mut self, id: HostId, index: u64) {
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        if host.undurable.first().is_some_and(|first| *first <= index) {
+            host.undurable = host.undurable.split_off(&(index + 1));
+            self.inbox
+                .push_back((id, Event::Log(LogMark::Durable { index })));
+        }
     }
 
     /// Notes whom an entry concerns that comes into a log or goes out of it.
@@ -78,8 +105,7 @@ impl World {
         }
         host.raft.durable = index;
         let (leads, leader) = (host.raft.leads, host.raft.leader);
-        self.inbox
-            .push_back((id, Event::Log(LogMark::Durable { index })));
+        self.tell_durable(id, index);
         match leader {
             _ if leads => self.try_commit(id),
             Some(leader) => self.reply(id, leader, index),
@@ -88,8 +114,15 @@ impl World {
         self.apply_soon(id);
     }
 
-    /// A start of Raft's heartbeat: repeats until the daemon dies.
+    /// A leader's heartbeat: repeats for as long as it leads.
     pub(super) fn beat(&mut self, id: HostId) {
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        host.beats = host.raft.leads;
+        if !host.beats {
+            return;
+        }
         self.pump(id, true);
         // The world's log catches up as often as openraft retries, whatever its heartbeat.
         let every = u64::from(self.setup.timing.raft_heartbeat_ms.min(50)) * 1000;
@@ -118,6 +151,10 @@ impl World {
             let next = host.raft.next.get(&to).copied();
             let common = host.raft.common(&other.raft);
             let start = if anew { common } else { next.unwrap_or(common) };
+            if start < host.raft.base.0 {
+                self.send_snapshot(id, to);
+                continue;
+            }
             let records = host.raft.tail(start, MOST_RECORDS);
             let sent = start + records.len() as u64;
             let packet = Packet::Append {
@@ -131,6 +168,58 @@ impl World {
             }
             self.carry(id, to, packet);
         }
+    }
+
+    /// A follower that lacks what this leader has forgotten gets the state on its disk instead.
+    fn send_snapshot(&mut self, id: HostId, to: HostId) {
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        let state = host.saved.clone();
+        let index = state.index;
+        let raft = &mut host.raft;
+        raft.next.insert(to, index);
+        let before = raft.configs.iter().filter(|(at, _)| *at <= index);
+        let snapshot = Snapshot {
+            term: raft.term_at(index),
+            configs: before.cloned().collect(),
+            state,
+        };
+        let term = raft.term;
+        self.carry(id, to, Packet::Snapshot { term, snapshot });
+    }
+
+    /// Takes a leader's snapshot in place of a log that ends before it.
+    fn install(&mut self, id: HostId, from: HostId, snapshot: &Snapshot) {
+        let (index, now) = (snapshot.state.index, self.now);
+        let Some(host) = self.host_mut(id) else {
+            return;
+        };
+        if index > host.raft.commit {
+            let cut =
+                host.raft.last() > host.raft.commit && !host.raft.matches(index, snapshot.term);
+            let committed = host.raft.commit;
+            host.raft.install(snapshot);
+            (host.state, host.saved) = (snapshot.state.clone(), snapshot.state.clone());
+            host.disturbed_at = now;
+            let state = host.state.clone();
+            self.say(&format!("h{id} takes a snapshot of entry {index}"));
+            self.laws.applied(now, id, index, snapshot.term);
+            if cut {
+                self.laws.fenced.truncated(id, committed);
+                if let Some(host) = self.host_mut(id) {
+                    host.undurable.split_off(&(committed + 1));
+                }
+                let mark = LogMark::Truncated { after: committed };
+                self.inbox.push_back((id, Event::Log(mark)));
+            }
+            self.tell_durable(id, index);
+            self.inbox.push_back((id, Event::Applied { state }));
+            self.tell_status(id);
+        }
+        let matched = self.host(id).map_or(0, |host| host.raft.durable.min(index));
+        self.reply(id, from, matched);
+        self.apply_soon(id);
     }
 
     fn carry(&mut self, from: HostId, to: HostId, packet: Packet) {
@@ -149,7 +238,13 @@ impl World {
     pub(super) fn packet(&mut self, id: HostId, from: HostId, packet: Packet) {
         let mine = self.host(id).map_or(0, |host| host.raft.term);
         match packet {
-            Packet::Append { term, .. } if term < mine => self.reply(id, from, 0),
+            Packet::Append { term, .. } | Packet::Snapshot { term, .. } if term < mine => {
+                self.reply(id, from, 0);
+            }
+            Packet::Snapshot { term, snapshot } => {
+                self.adopt(id, term, Some(from), false);
+                self.install(id, from, &snapshot);
+            }
             Packet::Append {
                 term,
                 previous,
@@ -182,13 +277,13 @@ impl World {
         let Some(host) = self.host_mut(id) else {
             return;
         };
-        if host.raft.term_at(previous.0) != previous.1 || previous.0 > host.raft.last() {
+        if !host.raft.matches(previous.0, previous.1) {
             return;
         }
         let end = previous.0 + records.len() as u64;
         let fresh: Vec<_> = records
             .into_iter()
-            .filter(|r| host.raft.term_at(r.index) != r.term)
+            .filter(|r| !host.raft.matches(r.index, r.term))
             .collect();
         let took_some = !fresh.is_empty();
         for record in fresh {
@@ -200,6 +295,7 @@ impl World {
                 let lost = host.raft.commit > after;
                 let gone = host.raft.tail(after, usize::MAX);
                 host.raft.truncate(after);
+                host.undurable.split_off(&(after + 1));
                 gone.iter().for_each(|record| self.touch(record));
                 self.laws.fenced.truncated(id, after);
                 self.inbox
@@ -225,14 +321,13 @@ impl World {
         let Some(raft) = self.host(id).map(|host| &host.raft) else {
             return;
         };
-        let has = |index: u64| -> BTreeSet<HostId> {
-            let others = raft.matched.iter().filter(|(_, m)| **m >= index);
-            let own = (raft.durable >= index).then_some(id);
-            others.map(|(id, _)| *id).chain(own).collect()
+        let matched = |other: HostId| match other == id {
+            true => raft.durable,
+            false => raft.matched.get(&other).copied().unwrap_or(0),
         };
-        let reached = (raft.commit + 1..=raft.last())
-            .rev()
-            .find(|index| raft.term_at(*index) == raft.term && raft.is_quorum(&has(*index)));
+        let reached = (raft.commit + 1..=raft.last()).rev().find(|index| {
+            raft.term_at(*index) == raft.term && raft.is_quorum(|other| matched(other) >= *index)
+        });
         let Some(index) = reached else {
             return;
         };
@@ -267,6 +362,9 @@ impl World {
     fn adopt(&mut self, id: HostId, term: u64, leader: Option<HostId>, leads: bool) {
         if let Some(host) = self.host_mut(id) {
             (host.raft.term, host.raft.leader, host.raft.leads) = (term, leader, leads);
+            if leads && !std::mem::replace(&mut host.beats, true) {
+                self.soon(id, 0, Due::Beat);
+            }
         }
         self.tell_status(id);
     }
@@ -288,6 +386,7 @@ impl World {
             host.standing = Some(standing);
             let status = host.raft.status(&all);
             self.inbox.push_back((id, Event::Raft(status)));
+            self.knowledge.look(&self.hosts, id, self.now);
         }
     }
 
@@ -312,30 +411,22 @@ impl World {
 
     /// Whether a leader of the newest term among those that it reaches has a quorum.
     fn is_led(&self) -> bool {
-        let leads = |id: &HostId| self.host(*id).is_some_and(|h| h.raft.leads && h.runs());
-        let reigns = |id: HostId| {
-            self.host(id)
-                .is_some_and(|h| h.raft.is_quorum(&self.reached_by(id)))
-        };
-        let ids = self.setup.ids();
-        ids.iter()
-            .any(|id| leads(id) && reigns(*id) && self.is_newest(*id))
+        self.hosts.iter().any(|host| {
+            let reached = |other| self.reaches(host.id, other);
+            let leads = host.raft.leads && host.runs();
+            leads && host.raft.is_quorum(reached) && self.is_newest(host)
+        })
     }
 
-    /// The running hosts that `id` is connected with, and itself.
-    pub(super) fn reached_by(&self, id: HostId) -> BTreeSet<HostId> {
-        let up = self.hosts.iter().filter(|host| host.runs());
-        up.map(|host| host.id)
-            .filter(|other| self.links.connects(id, *other))
-            .collect()
+    /// Whether `id` is connected with a running host, itself included.
+    pub(super) fn reaches(&self, id: HostId, other: HostId) -> bool {
+        self.host(other).is_some_and(SimHost::runs) && self.links.connects(id, other)
     }
 
-    fn is_newest(&self, id: HostId) -> bool {
-        let term = self.host(id).map_or(0, |host| host.raft.term);
-        self.reached_by(id)
-            .iter()
-            .filter_map(|other| self.host(*other))
-            .all(|h| h.raft.term <= term)
+    fn is_newest(&self, leader: &SimHost) -> bool {
+        let newer = |other: &&SimHost| other.raft.term > leader.raft.term;
+        let mut newer = self.hosts.iter().filter(newer);
+        !newer.any(|other| self.reaches(leader.id, other.id))
     }
 
     /// A host that its own newest configuration leaves out may still be needed: it may be the only one
@@ -344,13 +435,12 @@ impl World {
         let electors = |id: HostId| -> Option<BTreeSet<HostId>> {
             let host = self.host(id).filter(|host| host.runs())?;
             let mine = host.raft.completeness();
-            let grants = |other: &HostId| {
-                self.host(*other)
-                    .is_some_and(|h| h.raft.completeness() <= mine)
-            };
-            let electors: BTreeSet<HostId> =
-                self.reached_by(id).into_iter().filter(grants).collect();
-            host.raft.is_quorum(&electors).then_some(electors)
+            let grants =
+                |other: &&SimHost| other.raft.completeness() <= mine && self.reaches(id, other.id);
+            let electors = self.hosts.iter().filter(grants).map(|other| other.id);
+            let electors: BTreeSet<HostId> = electors.collect();
+            let grant = |other| electors.contains(&other);
+            host.raft.is_quorum(grant).then_some(electors)
         };
         let candidates = match favourite {
             Some(id) => vec![id],
@@ -372,7 +462,6 @@ impl World {
             host.raft.next.clear();
         }
         self.leaderless_since = None;
-        self.elected_at = self.now;
         self.say(&format!("h{winner} leads term={term}"));
         self.append(winner, Payload::Blank, None);
         self.finish_joint(winner);

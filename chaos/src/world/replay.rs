@@ -10,6 +10,7 @@ use crate::Law;
 use crate::checker::down_after_lease::{self, Fallen};
 use crate::checker::up_empty;
 use crate::record::{Payload, Record};
+use crate::reference::misplaced;
 use crate::tell::say_effect;
 
 /// How often an applied state reaches the disk, of a thousand times.
@@ -50,15 +51,20 @@ impl World {
         if from == end {
             return;
         }
-        let save = self.rng.chance(SAVE_PER_MILLE);
+        let (save, keep) = (self.rng.chance(SAVE_PER_MILLE), self.setup.keep);
         let Some(host) = self.host_mut(id) else {
             return;
         };
         let state = host.state.clone();
         if save {
             host.saved = state.clone();
+            if let Some(keep) = keep {
+                host.raft.forget(state.index.saturating_sub(keep));
+            }
         }
-        if host.core.is_some() {
+        let lives = host.core.is_some();
+        self.knowledge.look(&self.hosts, id, self.now);
+        if lives {
             self.inbox.push_back((id, Event::Applied { state }));
             let answers = answered
                 .into_iter()
@@ -92,6 +98,7 @@ impl World {
             self.told = record.index;
             self.laws.first_applied(now, &after, &applied);
             self.judge_standing(record, &after, &applied);
+            self.judge_places(&after);
             self.tell_applied(id, record, &applied);
         }
         if lean {
@@ -120,18 +127,36 @@ impl World {
             match effect.what {
                 Happening::HostDown { .. } => {
                     let fence = record.fence_of(id);
-                    let unaware = host.core.as_ref().is_some_and(|core| {
-                        core.lease_deadline() > Some(now) && Some(core.state().index) < fence
-                    });
+                    let core = host.core.as_ref();
+                    let unaware = core.filter(|core| Some(core.state().index) < fence);
+                    let granted = host.start().filter(|_| unaware.is_some());
+                    let granted = granted.map(|start| self.laws.reference.lease_end(start));
+                    let unaware = unaware.is_some_and(|core| core.lease_deadline() > Some(now));
                     let fallen = Fallen { open, unaware };
                     let early = down_after_lease::too_early(id, fallen);
                     self.laws.broken(self.now, Law::DownAfterLease, early);
+                    let early = granted > Some(self.now);
+                    let early = early.then(|| format!("h{id} is declared down under a lease"));
+                    self.laws.broken(self.now, Law::Reference, early);
                 }
                 Happening::HostUp if state.hosts.contains_key(&id) => {
                     let holds = up_empty::holds(id, open);
                     self.laws.broken(self.now, Law::UpEmpty, holds);
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// Whoever serves an address is its holder in this state, the newest.
+    fn judge_places(&mut self, state: &State) {
+        for host in &self.hosts {
+            let now = host.now(self.now);
+            for ip in host.kernel.served.keys() {
+                if host.kernel.is_open(*ip, now) {
+                    let misplaced = misplaced(state, host.id, *ip);
+                    self.laws.broken(self.now, Law::Reference, misplaced);
+                }
             }
         }
     }
