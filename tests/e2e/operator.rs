@@ -24,6 +24,8 @@ fn a_quiesced_host_keeps_its_address_and_a_drained_one_gives_it_away() {
     assert!(served_by(&array, service(2), 2).epoch > drained.epoch);
     published_everywhere(&array, &[1, 2, 3], &[1, 2, 3]);
     array.whole();
+    let audit = array.json(2, &["audit"]);
+    assert_eq!(audit["broken"], serde_json::json!([]), "{audit}");
     array
         .rais(1, &["quiesce", "h9"])
         .refused(&["no host is named h9", "rais hosts"]);

@@ -155,6 +155,15 @@ pub(super) async fn plan(State(app): State<App>, query: Pairs) -> Answer {
     .await
 }
 
+pub(super) async fn audit(State(app): State<App>, query: Pairs) -> Answer {
+    let params = Params::of(query, &["consistency"])?;
+    read(&app, &params, Request::Audit, |response| match response {
+        Response::Audit(audit) => reply::json(&audit),
+        _ => Err(Fault::unexpected()),
+    })
+    .await
+}
+
 /// A group's policy: as the file that `rais group apply` reads if so asked, else the same in JSON.
 /// The timing in force; its index is the ETag.
 pub(super) async fn timing(State(app): State<App>, headers: HeaderMap, query: Pairs) -> Answer {

@@ -106,6 +106,7 @@ pub(super) fn table() -> Vec<Route> {
         route("get", "/v1/traps", Look, get(reads::traps)),
         route("post", "/v1/traps/test", Change, post(writes::try_traps)),
         route("get", "/v1/plan", Look, get(reads::plan)),
+        route("get", "/v1/audit", Look, get(reads::audit)),
         route("post", "/v1/tokens", Change, post(writes::token)),
         route("post", "/v1/leader", Change, post(writes::leader)),
     ]

@@ -7,6 +7,7 @@
 //! Limits: enums may grow at their end only, or an older client misreads them; the connection
 //! carries the version of the protocol and refuses what it can't read.
 
+mod audit;
 mod event;
 mod follow;
 mod problem;
@@ -21,6 +22,7 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{AuditReport, AuditedHost, BrokenLaw, Testimony};
 pub use event::{EventRecord, MAX_EVENTS, Phases, reason_words};
 pub use follow::{FollowedReport, SecondaryReport};
 pub use problem::{Problem, ProblemKind};

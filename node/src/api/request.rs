@@ -11,6 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use statemachine::{Policy, Timing};
 
+use super::audit::{AuditReport, Testimony};
 use super::event::EventRecord;
 use super::problem::Problem;
 use super::report::{
@@ -133,6 +134,10 @@ pub enum Request {
         /// Which group.
         group: String,
     },
+    /// Whether the array keeps its laws; [`Response::Audit`].
+    Audit,
+    /// What the host that is asked has applied; [`Response::Testimony`].
+    Testify,
 }
 
 impl Request {
@@ -158,7 +163,9 @@ impl Request {
             | Self::Tests
             | Self::TimingShow
             | Self::Traps
-            | Self::TrapsTest { .. } => false,
+            | Self::TrapsTest { .. }
+            | Self::Audit
+            | Self::Testify => false,
         }
     }
 
@@ -172,6 +179,7 @@ impl Request {
                     | Self::GroupApply { .. }
                     | Self::Traps
                     | Self::TrapsTest { .. }
+                    | Self::Audit
             )
     }
 }
@@ -236,6 +244,10 @@ pub enum Response {
     Traps(TrapsReport),
     /// To [`Request::TrapsTest`].
     Tried(Vec<TrapTrial>),
+    /// To [`Request::Audit`].
+    Audit(AuditReport),
+    /// To [`Request::Testify`].
+    Testimony(Testimony),
 }
 
 /// A supposition for `rais plan --if`: `down h2`, `up h2`, `quiesce h2 [GROUP]`, `resume h2 [GROUP]`.

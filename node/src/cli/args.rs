@@ -159,6 +159,9 @@ pub enum Command {
         #[command(flatten)]
         look: Look,
     },
+    /// Check that the array keeps its laws: equal states, all served, true zones; exit code 1 if not
+    #[command(after_help = "Example:\n  rais audit")]
+    Audit(Look),
     /// Keep a host from acquiring addresses
     #[command(
         after_help = "Example:\n  rais quiesce h2\n  rais quiesce h2 --group web --drain     also give away what it holds"

@@ -28,7 +28,7 @@ pub use args::{
 };
 pub use error::CliError;
 pub use hooks::{Commands, Doors, EventStream};
-pub use render::{addresses, event, events, groups, hosts, plan, status, why, zone};
+pub use render::{addresses, audit, event, events, groups, hosts, plan, status, why, zone};
 pub use run::{Console, run};
 pub use style::Style;
 pub use timing::TimingChoice;

@@ -4,8 +4,9 @@
 //! said first and loudly: no quorum, last-resort mode, an address that nobody serves.
 
 use crate::api::{
-    AddressStatus, AddressWord, EventRecord, GroupStatus, HostStatus, HostWord, MemberStatus,
-    Phases, PlanReport, Status, TestLine, TestsReport, WhyReport, ZoneReport, ZoneRule,
+    AddressStatus, AddressWord, AuditReport, AuditedHost, EventRecord, GroupStatus, HostStatus,
+    HostWord, MemberStatus, Phases, PlanReport, Status, TestLine, TestsReport, WhyReport,
+    ZoneReport, ZoneRule,
 };
 
 use super::style::{Style, Tone};
@@ -518,6 +519,31 @@ pub fn plan(plan: &PlanReport, style: Style) -> String {
             index + 1,
             clean(&step.words)
         ));
+    }
+    out
+}
+
+/// What an audit found.
+pub fn audit(audit: &AuditReport, style: Style) -> String {
+    let row = |one: &AuditedHost| {
+        let state = match (one.up, one.index) {
+            (false, _) => toned(Tone::Dim, "down, not asked"),
+            (true, None) => toned(Tone::Bad, "silent"),
+            (true, Some(_)) => toned(Tone::Good, "up"),
+        };
+        let fingerprint = optional(one.fingerprint.as_ref());
+        vec![cell(&one.host), state, optional(one.index), fingerprint]
+    };
+    let rows: Vec<Vec<Cell>> = audit.hosts.iter().map(row).collect();
+    let header = ["HOST", "STATE", "INDEX", "FINGERPRINT"];
+    let mut out = table(&header, &rows, "no hosts", style);
+    for one in &audit.broken {
+        let law = style.paint(Tone::Bad, &format!("broken: {}", clean(&one.law)));
+        out.push_str(&format!("{law}: {}\n", clean(&one.detail)));
+    }
+    if audit.broken.is_empty() {
+        let well = "all is well: equal states, every address served that can be, zones true";
+        out.push_str(&format!("{}\n", style.paint(Tone::Good, well)));
     }
     out
 }

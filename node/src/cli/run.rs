@@ -207,6 +207,7 @@ fn request(command: Command) -> Result<(Request, Look), CliError> {
             ..
         } => (Request::TrapsTest { group }, look),
         Command::Traps { look, .. } => (Request::Traps, look),
+        Command::Audit(look) => (Request::Audit, look),
         Command::Move { address, to, look } => (Request::Move { address, to }, look),
         Command::Group(GroupCommand::Show { group, look, .. }) => {
             (Request::GroupShow { group }, look)
@@ -248,6 +249,19 @@ fn answer(response: Response, look: Look, console: &mut Console<'_>) -> Result<(
         Response::Tried(tried) => super::traps::tried(&tried, look, console),
         Response::Why(why) if look.json => console.print_json(&why),
         Response::Why(why) => console.print(&render::why(&why, style)),
+        Response::Audit(audit) => {
+            match look.json {
+                true => console.print_json(&audit)?,
+                false => console.print(&render::audit(&audit, style))?,
+            }
+            match audit.broken.len() {
+                0 => Ok(()),
+                count => Err(CliError::failed(
+                    format!("{count} found broken at index {}", audit.index),
+                    "an array in motion settles within seconds: audit again; what stays is a fault, please report it",
+                )),
+            }
+        }
         Response::Plan(plan) if look.json => console.print_json(&plan),
         Response::Plan(plan) => console.print(&render::plan(&plan, style)),
         Response::Group { policy, generation } if look.json => {

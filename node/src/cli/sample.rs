@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use crate::api::{
-    AddressStatus, AddressWord, CandidateReport, EventRecord, GroupStatus, HostRole, HostStatus,
-    HostWord, MemberStatus, Phases, PlanReport, PlanStep, Problem, RecordLine, Response, Status,
-    TestLine, TestsReport, TimingReport, WallTime, WhyReport, ZoneMarks, ZoneMember, ZoneReport,
-    ZoneRule,
+    AddressStatus, AddressWord, AuditReport, AuditedHost, BrokenLaw, CandidateReport, EventRecord,
+    GroupStatus, HostRole, HostStatus, HostWord, MemberStatus, Phases, PlanReport, PlanStep,
+    Problem, RecordLine, Response, Status, TestLine, TestsReport, TimingReport, WallTime,
+    WhyReport, ZoneMarks, ZoneMember, ZoneReport, ZoneRule,
 };
 
 fn ip(text: &str) -> IpAddr {
@@ -137,6 +137,28 @@ pub(crate) fn why() -> WhyReport {
         ],
         next: "nothing until h2 can serve it again".to_owned(),
         next_in_ms: None,
+    }
+}
+
+pub(crate) fn audit() -> AuditReport {
+    let host = |name: &str, up, index| AuditedHost {
+        host: name.to_owned(),
+        up,
+        index,
+        fingerprint: index.map(|_| "00c0ffee".to_owned()),
+    };
+    AuditReport {
+        leader: "h1".to_owned(),
+        index: 41,
+        hosts: vec![
+            host("h1", true, Some(41)),
+            host("h2", true, None),
+            host("h3", false, None),
+        ],
+        broken: vec![BrokenLaw::new(
+            "every host that is up can be asked",
+            "h2 is up and gave no testimony",
+        )],
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use super::*;
-use crate::api::{EventRecord, Problem, ProblemKind, Request, Response};
+use crate::api::{AuditReport, EventRecord, Problem, ProblemKind, Request, Response};
 use crate::config::HostConfig;
 
 /// A daemon that answers from a list and remembers what it was asked.
@@ -170,7 +170,27 @@ fn every_command_has_help_with_an_example_that_parses() {
         );
         count += 1;
     }
-    assert_eq!(count, 33, "a command came or went: is it in the contract?");
+    assert_eq!(count, 34, "a command came or went: is it in the contract?");
+}
+
+/// Goal: an audit that found something fails, so that a script notices; a clean one does not.
+/// Method: both, as text and as JSON.
+#[test]
+fn an_audit_that_found_something_fails_and_says_what() {
+    let clean = AuditReport {
+        broken: Vec::new(),
+        ..sample::audit()
+    };
+    for words in [&["audit"][..], &["audit", "--json"]] {
+        let bad = type_in(&answering([Response::Audit(sample::audit())]), words);
+        assert!(!bad.good && bad.err.contains("1 found broken at index 41"));
+        assert!(bad.out.contains("h2 is up and gave no testimony"));
+        let good = type_in(&answering([Response::Audit(clean.clone())]), words);
+        assert!(good.good && good.err.is_empty(), "{}", good.err);
+    }
+    let text = audit(&sample::audit(), Style::PLAIN);
+    assert!(text.contains("h2    silent"), "{text}");
+    assert!(text.contains("h3    down, not asked"), "{text}");
 }
 
 /// Splits a line as a shell would, as far as our examples need it: `"…"` and `>`.
@@ -195,7 +215,7 @@ fn the_commands_of_the_contract_are_understood_and_nonsense_is_usage() {
     let good = "demo --hosts 3 --dir /d --dns-port 5300 --http-port 8077 --for 9|demo --restart h2 --dir /d|\
         init --data-dir /d --name h1 --control 10.0.0.1:7400,10.1.0.1:7400|token create --ttl 1h --uses 1|\
         join --data-dir /d --name h2 --control 10.0.0.2:7400 --token T --peer 10.0.0.1:7400|node --config f|check f|\
-        status|hosts --json|addresses|groups|zone web|zone web --rfc2136 10.0.0.53:53 --in-zone example. --key k --secret-file /f --follow|events --follow --json|why 10.0.0.1|plan|quiesce h1 --group web --drain|\
+        status|hosts --json|addresses|groups|zone web|zone web --rfc2136 10.0.0.53:53 --in-zone example. --key k --secret-file /f --follow|events --follow --json|why 10.0.0.1|plan|audit --json|quiesce h1 --group web --drain|\
         resume h1|move 10.0.0.1 --to h2|group apply f|group show web --toml|group delete web|forget h2|transfer-leader h2";
     for line in good.split('|') {
         let words = ["rais"].into_iter().chain(line.split_whitespace());

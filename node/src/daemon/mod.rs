@@ -9,6 +9,7 @@
 
 mod admit;
 mod anchor;
+mod audit;
 mod carrier;
 mod datagram;
 mod desk;

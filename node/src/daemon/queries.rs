@@ -9,9 +9,8 @@ use statemachine::{
     Command, Entry, GroupCommand, GroupName, Host, HostCommand, HostId, State, apply, is_at_fault,
 };
 
-use super::Daemon;
 use super::desk::refused;
-use super::writes;
+use super::{Daemon, audit, writes};
 use crate::api::{
     self, FollowedReport, Hypothesis, Live, LiveHost, Problem, ProblemKind, RecordLine, Request,
     Response, TestLine, TestsReport, TimingReport, ZoneReport,
@@ -52,6 +51,7 @@ pub async fn answer(daemon: &Arc<Daemon>, request: Request) -> Response {
             None => not_found("group", &group, "`rais groups` lists the groups"),
         },
         Request::Tests => Response::Tests(tests(daemon, &state).await),
+        Request::Testify => Response::Testimony(audit::testimony(daemon)),
         Request::TimingShow => Response::Timing(TimingReport {
             timing: state.timing,
             index: state.timing_index,
@@ -91,6 +91,7 @@ pub async fn explain(daemon: &Arc<Daemon>, request: Request) -> Response {
         Request::Plan { hypotheses } => plan(daemon, hypotheses).await,
         Request::Traps => Response::Traps(daemon.traps.report(&daemon.raft.state())),
         Request::TrapsTest { group } => try_traps(daemon, group).await,
+        Request::Audit => audit::audit(daemon).await,
         Request::GroupApply { policy, .. } => {
             let state = daemon.raft.state();
             let current = state.groups.get(&policy.name);
