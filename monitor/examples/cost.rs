@@ -1,6 +1,6 @@
-//! What 200 test objects at 1 s cost: `cargo run --release -p monitor --example cost [SECONDS]`.
+//! What 200 test objects at 1 s cost: `cargo run --release -p monitor --example cost [SECONDS] [https]`.
 //!
-//! 100 `tcp` and 100 `http` tests of a service in this process. Prints the processor time of the
+//! 100 `tcp` and 100 `http` tests of a service in this process, or 200 `https` tests. Prints the processor time of the
 //! monitor's thread alone, in percent of a core, and the memory of the whole process.
 #![allow(
     clippy::unwrap_used,
@@ -11,9 +11,12 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "../tests/common/tls.rs"]
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -24,6 +27,8 @@ use statemachine::{HostId, Policy, TestKind, TestSpec};
 
 /// Objects that are looked at each second.
 const OBJECTS: usize = 200;
+/// The name in the certificate.
+const NAME: &str = "www.example";
 /// Runs that may wait to be counted.
 const QUEUE: usize = 4_096;
 
@@ -48,8 +53,8 @@ fn serve(served: SyncSender<()>) -> SocketAddr {
     address
 }
 
-fn tests(address: SocketAddr) -> Vec<TestSpec> {
-    let kind = |n: u64| match n.is_multiple_of(2) {
+fn plain(n: u64, address: SocketAddr) -> TestKind {
+    match n.is_multiple_of(2) {
         true => TestKind::Tcp {
             target: address.to_string(),
         },
@@ -58,7 +63,21 @@ fn tests(address: SocketAddr) -> Vec<TestSpec> {
             expect_status: 200,
             expect_body: None,
         },
-    };
+    }
+}
+
+fn secure(address: SocketAddr, ca: &Path) -> TestKind {
+    TestKind::Https {
+        url: format!("https://{address}/health"),
+        host: Some(NAME.to_owned()),
+        ca: Some(ca.display().to_string()),
+        verify: true,
+        expect_status: 200,
+        expect_body: None,
+    }
+}
+
+fn tests(kind: impl Fn(u64) -> TestKind) -> Vec<TestSpec> {
     // Intervals that differ by a millisecond, or equal tests would be one object.
     let test = |n| TestSpec {
         name: n_name(n),
@@ -99,7 +118,21 @@ fn main() {
     let seconds: usize = seconds.and_then(|s| s.parse().ok()).unwrap_or(20);
     let (served, runs) = sync_channel(QUEUE);
     let mut policy = Policy::new("web", "web.example.");
-    policy.tests = tests(serve(served));
+    let told = served.clone();
+    let ca = std::env::temp_dir().join(format!("rais-cost-{}.pem", std::process::id()));
+    policy.tests = match std::env::args().nth(2).as_deref() {
+        Some("https") => {
+            let authority = tls::Authority::new("cost");
+            std::fs::write(&ca, authority.pem()).unwrap();
+            let config = authority.sign(NAME, |_| {});
+            let address = tls::serve(config, move || told.send(()).unwrap());
+            tests(|_| secure(address, &ca))
+        }
+        _ => {
+            let address = serve(served);
+            tests(|n| plain(n, address))
+        }
+    };
     let tell = |_, verdict, _| println!("verdict: {verdict:?}");
     let (monitor, _thread) = Monitor::start(HostId(1), now, None, Box::new(tell)).unwrap();
     monitor.follow(Arc::new(state_of(policy)));
@@ -114,4 +147,5 @@ fn main() {
     for line in status.lines().filter(|line| line.starts_with("VmRSS")) {
         println!("{line}");
     }
+    let _none = std::fs::remove_file(&ca);
 }

@@ -132,6 +132,21 @@ pub enum TestKind {
         /// Address that must answer, if given.
         gateway: Option<IpAddr>,
     },
+    /// Fetches over TLS. The last of its family: what was written before decodes as before.
+    Https {
+        /// The URL; `{address}` stands for the service address.
+        url: String,
+        /// The name that the service is asked for, and that its certificate must hold; none: the URL's.
+        host: Option<String>,
+        /// File of the authorities that the certificate must be signed by; none: the system's.
+        ca: Option<String>,
+        /// Whether the certificate counts at all.
+        verify: bool,
+        /// The status that passes.
+        expect_status: u16,
+        /// Text that the body must contain.
+        expect_body: Option<String>,
+    },
 }
 
 /// One load object: how much is this host used?

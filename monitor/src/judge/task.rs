@@ -35,7 +35,7 @@ impl Task {
         let mut kind = kind.clone();
         match &mut kind {
             TestKind::Tcp { target } => fill(target, address),
-            TestKind::Http { url, .. } => fill(url, address),
+            TestKind::Http { url, .. } | TestKind::Https { url, .. } => fill(url, address),
             TestKind::Dns { server, .. } => fill(server, address),
             TestKind::Exec { command } => {
                 command.iter_mut().for_each(|word| fill_bare(word, address))
@@ -88,9 +88,8 @@ impl fmt::Display for Task {
                 write!(f, "exec {}", command.join(" "))
             }
             Look::Test(TestKind::Tcp { target }) => write!(f, "tcp {target}"),
-            Look::Test(TestKind::Http { url, .. }) | Look::Load(LoadKind::Http { url, .. }) => {
-                write!(f, "{url}")
-            }
+            Look::Test(TestKind::Http { url, .. } | TestKind::Https { url, .. })
+            | Look::Load(LoadKind::Http { url, .. }) => write!(f, "{url}"),
             Look::Test(TestKind::Dns { server, query }) => write!(f, "dns {query} at {server}"),
             Look::Test(TestKind::Process { pid_file }) => write!(f, "process of {pid_file}"),
             Look::Test(TestKind::Interface { name, gateway }) => match gateway {

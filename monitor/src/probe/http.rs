@@ -1,15 +1,18 @@
 //! A small HTTP client: one GET, one answer, bounded, no redirects.
 //!
 //! Our own and not hyper's: that would be a connection pool and an executor for a request without a
-//! body. HTTP/1.1 with `Connection: close`; what is sent in chunks is put together.
+//! body. Plain or over TLS. HTTP/1.1 with `Connection: close`; what is sent in chunks is put together.
 //!
 //! Limits: heads of 16 KiB, bodies of 256 KiB; a redirect is a status like any other. A test that
 //! asks for no text reads the head only.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::io::ErrorKind;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::tcp::{connect, short};
+use super::tls::{Configs, Trust};
 use crate::judge::{Outcome, Reading};
 
 /// Longest head, in bytes.
@@ -20,6 +23,8 @@ const MAX_BODY: usize = 256 * 1024;
 const CHUNK: usize = 4 * 1024;
 /// Port of `http`.
 const PORT: u16 = 80;
+/// Port of `https`.
+const TLS_PORT: u16 = 443;
 
 /// An answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,18 +33,50 @@ struct Answer {
     body: Vec<u8>,
 }
 
-/// Whether `url` answers with `status` and a body that holds `text`.
-pub(super) async fn test(url: &str, status: u16, text: Option<&str>) -> Result<(), String> {
-    let answer = get(url, text.is_some()).await?;
-    if answer.status != status {
-        return Err(format!("status {} instead of {status}", answer.status));
+/// What passes.
+pub(super) struct Expected<'a> {
+    /// This status.
+    pub(super) status: u16,
+    /// A body that holds this.
+    pub(super) text: Option<&'a str>,
+}
+
+impl Expected<'_> {
+    fn judge(&self, answer: &Answer) -> Result<(), String> {
+        let Self { status, text } = self;
+        if answer.status != *status {
+            return Err(format!("status {} instead of {status}", answer.status));
+        }
+        match text {
+            Some(text) if !String::from_utf8_lossy(&answer.body).contains(text) => Err(format!(
+                "status {status}, but the body lacks the text asked for"
+            )),
+            _ => Ok(()),
+        }
     }
-    match text {
-        Some(text) if !String::from_utf8_lossy(&answer.body).contains(text) => Err(format!(
-            "status {status}, but the body lacks the text asked for"
-        )),
-        _ => Ok(()),
-    }
+}
+
+/// Whether `url` answers as expected.
+pub(super) async fn test(url: &str, expected: Expected<'_>) -> Result<(), String> {
+    let answer = get(url, expected.text.is_some()).await?;
+    expected.judge(&answer)
+}
+
+/// As [`test`], over TLS; `host` is the name that is asked for, where it is not the URL's.
+pub(super) async fn test_tls(
+    configs: &Configs,
+    trust: Trust,
+    url: &str,
+    host: Option<&str>,
+    expected: Expected<'_>,
+) -> Result<(), String> {
+    let place = Place::of(url, "https://", TLS_PORT)?;
+    let stream = place.connect().await?;
+    let name = host.unwrap_or_else(|| place.name());
+    let mut stream = configs.connect(trust, name, stream).await?;
+    let asked = host.unwrap_or(place.host);
+    let answer = converse(&mut stream, asked, place.path, expected.text.is_some()).await?;
+    expected.judge(&answer)
 }
 
 /// The number at the dotted path `field` of the JSON document at `url`.
@@ -66,55 +103,100 @@ pub(super) async fn load(url: &str, field: &str, capacity: u64) -> Outcome {
     }
 }
 
-/// Host and port, as they are connected to and as the server is told, and the path.
-fn parts(url: &str) -> Result<(String, &str, &str), String> {
-    let rest = url.strip_prefix("http://");
-    let rest = rest.ok_or_else(|| format!("`{url}` is not a plain http URL"))?;
-    let at = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (host, path) = rest.split_at(at);
-    let bare =
-        host.parse::<std::net::IpAddr>().is_ok() || (host.starts_with('[') && host.ends_with(']'));
-    let target = match bare {
-        true => format!("{host}:{PORT}"),
-        false => host.to_owned(),
-    };
-    Ok((target, host, path))
+/// A URL, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Place<'a> {
+    /// Where to connect, when that needs no resolver.
+    target: String,
+    /// Host and port, as the server is told.
+    host: &'a str,
+    path: &'a str,
+    port: u16,
+}
+
+impl<'a> Place<'a> {
+    fn of(url: &'a str, scheme: &str, port: u16) -> Result<Self, String> {
+        let rest = url.strip_prefix(scheme);
+        let rest = rest.ok_or_else(|| format!("`{url}` does not start with {scheme}"))?;
+        let at = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (host, path) = rest.split_at(at);
+        let bare = host.parse::<std::net::IpAddr>().is_ok()
+            || (host.starts_with('[') && host.ends_with(']'));
+        let target = match bare {
+            true => format!("{host}:{port}"),
+            false => host.to_owned(),
+        };
+        Ok(Self {
+            target,
+            host,
+            path,
+            port,
+        })
+    }
+
+    /// The host alone, as a certificate has it.
+    fn name(&self) -> &'a str {
+        let host = self.host;
+        let host = match host.rsplit_once(':') {
+            Some((name, _)) if !host.ends_with(']') => name,
+            _ => host,
+        };
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    async fn connect(&self) -> Result<TcpStream, String> {
+        let stream = match super::socket(&self.target) {
+            Ok(_) => connect(&self.target).await?,
+            Err(_) => connect(&self.resolve().await?).await?,
+        };
+        // Hangs up with a reset: else each look would leave a socket in TIME_WAIT.
+        let _farewell = stream.set_zero_linger();
+        Ok(stream)
+    }
+
+    /// A name in a URL, by the system's resolver.
+    async fn resolve(&self) -> Result<String, String> {
+        let Self { host, port, .. } = self;
+        let named = match host.rsplit_once(':') {
+            Some(_) => (*host).to_owned(),
+            None => format!("{host}:{port}"),
+        };
+        let mut found = tokio::net::lookup_host(&named)
+            .await
+            .map_err(|error| format!("cannot resolve {host}: {}", short(&error)))?;
+        let first = found.next();
+        first
+            .map(|address| address.to_string())
+            .ok_or_else(|| format!("{host} has no address"))
+    }
 }
 
 async fn get(url: &str, with_body: bool) -> Result<Answer, String> {
-    let (target, host, path) = parts(url)?;
-    let target = match super::socket(&target) {
-        Ok(_) => target,
-        Err(_) => resolve(host).await?,
-    };
-    let mut stream = connect(&target).await?;
+    let place = Place::of(url, "http://", PORT)?;
+    let mut stream = place.connect().await?;
+    converse(&mut stream, place.host, place.path, with_body).await
+}
+
+async fn converse(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    host: &str,
+    path: &str,
+    with_body: bool,
+) -> Result<Answer, String> {
     let slash = if path.starts_with('/') { "" } else { "/" };
     let request = format!(
         "GET {slash}{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: rais\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
-    let written = stream.write_all(request.as_bytes()).await;
-    written.map_err(|error| format!("cannot ask: {}", short(&error)))?;
-    let answer = read(&mut stream, with_body).await?;
-    let _farewell = stream.set_zero_linger();
-    Ok(answer)
-}
-
-/// A name in a URL, by the system's resolver.
-async fn resolve(host: &str) -> Result<String, String> {
-    let named = match host.rsplit_once(':') {
-        Some(_) => host.to_owned(),
-        None => format!("{host}:{PORT}"),
+    let written = async {
+        stream.write_all(request.as_bytes()).await?;
+        stream.flush().await
     };
-    let mut found = tokio::net::lookup_host(&named)
-        .await
-        .map_err(|error| format!("cannot resolve {host}: {}", short(&error)))?;
-    let first = found.next();
-    first
-        .map(|address| address.to_string())
-        .ok_or_else(|| format!("{host} has no address"))
+    let written = written.await;
+    written.map_err(|error| format!("cannot ask: {}", short(&error)))?;
+    read(stream, with_body).await
 }
 
-async fn read(stream: &mut TcpStream, with_body: bool) -> Result<Answer, String> {
+async fn read(stream: &mut (impl AsyncRead + Unpin), with_body: bool) -> Result<Answer, String> {
     let mut bytes = Vec::new();
     let head = loop {
         if let Some(end) = find(&bytes, b"\r\n\r\n") {
@@ -136,7 +218,11 @@ async fn read(stream: &mut TcpStream, with_body: bool) -> Result<Answer, String>
     Ok(Answer { status, body })
 }
 
-async fn body(stream: &mut TcpStream, head: &str, mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+async fn body(
+    stream: &mut (impl AsyncRead + Unpin),
+    head: &str,
+    mut bytes: Vec<u8>,
+) -> Result<Vec<u8>, String> {
     let length = header(head, "content-length").and_then(|value| value.parse::<usize>().ok());
     let chunked = header(head, "transfer-encoding").is_some_and(|value| value.contains("chunked"));
     loop {
@@ -156,13 +242,17 @@ async fn body(stream: &mut TcpStream, head: &str, mut bytes: Vec<u8>) -> Result<
     Ok(bytes)
 }
 
-/// Reads on. False at the end.
-async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<bool, String> {
+/// Reads on. False at the end, which over TLS many do not announce.
+async fn more(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> Result<bool, String> {
     let mut part = [0; CHUNK];
-    let read = stream.read(&mut part).await;
-    let read = read.map_err(|error| format!("cannot read the answer: {}", short(&error)))?;
-    bytes.extend_from_slice(part.get(..read).unwrap_or_default());
-    Ok(read > 0)
+    match stream.read(&mut part).await {
+        Ok(read) => {
+            bytes.extend_from_slice(part.get(..read).unwrap_or_default());
+            Ok(read > 0)
+        }
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(format!("cannot read the answer: {}", short(&error))),
+    }
 }
 
 fn status(head: &str) -> Result<u16, String> {
@@ -212,21 +302,27 @@ mod tests {
     /// Goal: addresses, ports, names and paths are taken apart as a server expects them.
     #[test]
     fn a_url_is_taken_apart() {
-        let ok = |url| parts(url).unwrap();
+        let ok = |url| {
+            let place = Place::of(url, "http://", 80).unwrap();
+            (place.target.clone(), place.host, place.path, place.name())
+        };
         assert_eq!(
             ok("http://10.0.0.1/x?y"),
-            ("10.0.0.1:80".into(), "10.0.0.1", "/x?y")
+            ("10.0.0.1:80".into(), "10.0.0.1", "/x?y", "10.0.0.1")
         );
         assert_eq!(
             ok("http://[fd00::1]:81"),
-            ("[fd00::1]:81".into(), "[fd00::1]:81", "")
+            ("[fd00::1]:81".into(), "[fd00::1]:81", "", "fd00::1")
         );
         assert_eq!(
             ok("http://[fd00::1]/a"),
-            ("[fd00::1]:80".into(), "[fd00::1]", "/a")
+            ("[fd00::1]:80".into(), "[fd00::1]", "/a", "fd00::1")
         );
-        assert_eq!(ok("http://www.example?q").2, "?q");
-        assert!(parts("https://10.0.0.1/").is_err());
+        assert_eq!(ok("http://www.example:81?q").2, "?q");
+        assert_eq!(ok("http://www.example:81?q").3, "www.example");
+        assert!(Place::of("https://10.0.0.1/", "http://", 80).is_err());
+        let tls = Place::of("https://10.0.0.1/", "https://", 443).unwrap();
+        assert_eq!(tls.target, "10.0.0.1:443");
     }
 
     /// Goal: chunks are put together, and broken ones are refused without a panic.

@@ -12,6 +12,7 @@ mod interface;
 mod life;
 mod process;
 mod tcp;
+mod tls;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ pub struct Prober {
     gauges: RefCell<gauge::Gauges>,
     programs: Programs,
     host: RefCell<String>,
+    tls: tls::Configs,
 }
 
 /// What a run found, and what to watch until the next, if it found something alive.
@@ -80,7 +82,7 @@ impl Prober {
                 let ended = self.exec(command, run.timeout_ms).await;
                 ended.and_then(|said| measured(&said)).into()
             }
-            Look::Test(kind) => test(kind).await.map(|()| Reading::Passed).into(),
+            Look::Test(kind) => self.test(kind).await.map(|()| Reading::Passed).into(),
             Look::Load(LoadKind::Http {
                 url,
                 field,
@@ -89,6 +91,33 @@ impl Prober {
             Look::Load(kind) => {
                 let mut gauges = self.gauges.borrow_mut();
                 gauges.read(run.object, kind, &run.task.of).into()
+            }
+        }
+    }
+
+    async fn test(&self, kind: &TestKind) -> Result<(), String> {
+        match kind {
+            TestKind::Tcp { target } => tcp::test(target).await,
+            TestKind::Http {
+                url,
+                expect_status,
+                expect_body,
+            } => http::test(url, expected(*expect_status, expect_body.as_ref())).await,
+            TestKind::Https {
+                url,
+                host,
+                ca,
+                verify,
+                expect_status,
+                expect_body,
+            } => {
+                let trust = tls::Trust::of(ca.as_ref(), *verify);
+                let expected = expected(*expect_status, expect_body.as_ref());
+                http::test_tls(&self.tls, trust, url, host.as_deref(), expected).await
+            }
+            TestKind::Dns { server, query } => dns::test(server, query).await,
+            TestKind::Exec { .. } | TestKind::Process { .. } | TestKind::Interface { .. } => {
+                Err("it is looked at elsewhere; please report this".to_owned())
             }
         }
     }
@@ -108,18 +137,10 @@ impl Prober {
     }
 }
 
-async fn test(kind: &TestKind) -> Result<(), String> {
-    match kind {
-        TestKind::Tcp { target } => tcp::test(target).await,
-        TestKind::Http {
-            url,
-            expect_status,
-            expect_body,
-        } => http::test(url, *expect_status, expect_body.as_deref()).await,
-        TestKind::Dns { server, query } => dns::test(server, query).await,
-        TestKind::Exec { .. } | TestKind::Process { .. } | TestKind::Interface { .. } => {
-            Err("it is looked at elsewhere; please report this".to_owned())
-        }
+fn expected(status: u16, text: Option<&String>) -> http::Expected<'_> {
+    http::Expected {
+        status,
+        text: text.map(String::as_str),
     }
 }
 

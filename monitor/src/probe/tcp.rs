@@ -21,8 +21,13 @@ pub(super) async fn connect(target: &str) -> Result<TcpStream, String> {
 }
 
 /// An error without its number.
-pub(super) fn short(error: &std::io::Error) -> String {
+pub(super) fn bare(error: &std::io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());
-    text[..end].to_lowercase()
+    text[..end].to_owned()
+}
+
+/// As [`bare`], in lower case, as our own words are.
+pub(super) fn short(error: &std::io::Error) -> String {
+    bare(error).to_lowercase()
 }

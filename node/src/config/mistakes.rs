@@ -180,13 +180,16 @@ const POLICY_ROWS: &[Row] = &[
     ("\"hold\"", "\"drop\"", "11:15: `drop` is not known here; write one of: hold, last_resort"),
     ("\"prefer\"", "\"lazy\"", "13:13: `lazy` is not known here; write one of: prefer, sticky"),
     // Tests and loads.
-    ("http = { url = \"http://{address}/health\", expect_status = 200 }", "", "15:1: [[test]] has no kind; add exactly one of: exec, tcp, http, dns, process, interface"),
+    ("http = { url = \"http://{address}/health\", expect_status = 200 }", "", "15:1: [[test]] has no kind; add exactly one of: exec, tcp, http, https, dns, process, interface"),
     ("rise = 2", "tcp = { target = \"{address}:80\" }", "20:7: [[test]] has two kinds: http and tcp; keep one; write another object for the other"),
     ("timeout = \"500ms\"", "timeout = \"2s\"", "19:11: `timeout` 2s is longer than `interval` 1s; a run must end before the next begins: shorten one or lengthen the other"),
     ("rise = 2", "rise = 0", "20:8: `rise` is 0, out of range; write a whole number from 1 to 100"),
     ("expect_status = 200", "expect_status = 1000", "17:59: `expect_status` is 1000, out of range; write a whole number from 100 to 599"),
     ("expect_status = 200", "status = 200", "17:43: unknown key `status` in `http = { … }`; remove it; known here: url, expect_status, expect_body"),
     ("http://{address}/health", "https://{address}/health", "17:16: `https://{address}/health` does not start with http://; write a full URL"),
+    ("http = { url = \"http://", "https = { url = \"https://", "17:17: no certificate names an address that moves; add `host = \"www.example\"`, the name in the certificate, or `verify = false`"),
+    ("http = { url = \"http://{address}/health\"", "https = { url = \"https://{address}/health\", host = \"a b\"", "17:52: `a b` is not a host name; write one such as www.example, without scheme and port"),
+    ("http = { url = \"http://{address}/health\"", "https = { url = \"https://{address}/\", verify = false, ca = \"/ca.pem\"", "17:60: `ca` says nothing beside `verify = false`; remove one of them"),
     ("http://{address}/health", "http://{addr}/health", "17:16: `http://{addr}/health` has an unknown placeholder; only {address} is filled in"),
     ("[[load]]", "[[test]]\nname = \"http\"\ntcp = { target = \"{address}:80\" }\n[[load]]", "24:8: the name `http` is used twice (first in line 16); give each object its own name"),
     ("cpu = {}", "exec = { command = [] }", "25:20: `command` is empty; write the program and its arguments: [\"/usr/local/bin/check\", \"--fast\"]"),
@@ -366,7 +369,7 @@ fn written_files_read_back_the_same() {
     demo.admin_open_on_loopback = true;
     assert_eq!(parse_host("f", &demo.to_toml()).unwrap(), demo);
     let all = parse_policy("f", &every_kind()).unwrap();
-    assert_eq!((all.tests.len(), all.loads.len()), (6, 6));
+    assert_eq!((all.tests.len(), all.loads.len()), (8, 6));
     assert_eq!(parse_policy("f", &policy_to_toml(&all)).unwrap(), all);
     assert_eq!(policy_diff(Some(&all), &all), Vec::<String>::new());
 }
@@ -389,6 +392,12 @@ process = { pid_file = "/run/x.pid" }
 [[test]]
 name = "t5"
 interface = { name = "eth0", gateway = "10.0.0.1" }
+[[test]]
+name = "t6"
+https = { url = "https://{address}:444/", host = "www.example", ca = "/etc/ca.pem", expect_body = "ok" }
+[[test]]
+name = "t7"
+https = { url = "https://{address}/", verify = false, expect_status = 204 }
 [[load]]
 name = "l1"
 exec = { command = ["/bin/load"] }

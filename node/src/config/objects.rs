@@ -3,7 +3,7 @@
 //! An object has a name, a rhythm and exactly one kind, written as a table under the kind's name:
 //! `http = { url = "…" }`. Two kinds in one object, or none, are refused with the list of kinds.
 //!
-//! Limits: URLs of tests and loads are plain `http://`: they look at the service on this very host.
+//! Limits: URLs of loads are plain `http://`: they look at the service on this very host.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -17,10 +17,18 @@ use super::scalar::{Complaint, complaint, interface_name, object_name, socket};
 use super::section::{Placed, Section};
 
 /// The kinds of test objects.
-pub(crate) const TEST_KINDS: [&str; 6] = ["exec", "tcp", "http", "dns", "process", "interface"];
+pub(crate) const TEST_KINDS: [&str; 7] = [
+    "exec",
+    "tcp",
+    "http",
+    "https",
+    "dns",
+    "process",
+    "interface",
+];
 /// The kinds of load objects.
 pub(crate) const LOAD_KINDS: [&str; 6] = ["exec", "cpu", "net", "connections", "http", "pressure"];
-const TEST: [&str; 11] = [
+const TEST: [&str; 12] = [
     "name",
     "interval",
     "timeout",
@@ -29,6 +37,7 @@ const TEST: [&str; 11] = [
     "exec",
     "tcp",
     "http",
+    "https",
     "dns",
     "process",
     "interface",
@@ -220,6 +229,17 @@ fn read_test_kind(
             &open(&["url", "expect_status", "expect_body"], report)?,
             report,
         ),
+        "https" => {
+            let keys = [
+                "url",
+                "host",
+                "ca",
+                "verify",
+                "expect_status",
+                "expect_body",
+            ];
+            read_https_test(&open(&keys, report)?, report)
+        }
         "dns" => {
             let inner = open(&["server", "query"], report)?;
             let server = inner.need("server", "\"{address}:53\"", target, report);
@@ -262,18 +282,74 @@ fn read_http_test(inner: &Section<'_, '_>, report: &mut Report<'_>) -> Option<Te
         |text| url(text, &["http"]),
         report,
     );
+    let (expect_status, expect_body) = read_expected(inner, report);
+    Some(TestKind::Http {
+        url: url?.value,
+        expect_status,
+        expect_body,
+    })
+}
+
+fn read_expected(inner: &Section<'_, '_>, report: &mut Report<'_>) -> (u16, Option<String>) {
     let status = inner
         .number("expect_status", 100..=599, report)
         .map_or(200, |one| one.value);
     let expect_body = inner
         .text("expect_body", "a string", printable, report)
         .map(|one| one.value);
-    let expect_status = u16::try_from(status).unwrap_or(u16::MAX);
-    Some(TestKind::Http {
-        url: url?.value,
+    (u16::try_from(status).unwrap_or(u16::MAX), expect_body)
+}
+
+/// A certificate names a service and not the address it moves to, so somebody has to say the name.
+fn read_https_test(inner: &Section<'_, '_>, report: &mut Report<'_>) -> Option<TestKind> {
+    let url = inner.need(
+        "url",
+        "\"https://{address}/health\"",
+        |text| url(text, &["https"]),
+        report,
+    );
+    let host = inner.text("host", "a name in quotes", tls_name, report);
+    let path = |text: &str| absolute(text).map(|_| text.to_owned());
+    let ca = inner.text("ca", "a path in quotes", path, report);
+    let verify = inner.flag("verify", report).unwrap_or(true);
+    let (expect_status, expect_body) = read_expected(inner, report);
+    let url = url?;
+    let nameless = url.value.contains("//{address}") && !inner.has("host");
+    if verify && nameless {
+        report.add(
+            url.span,
+            "no certificate names an address that moves",
+            "add `host = \"www.example\"`, the name in the certificate, or `verify = false`",
+        );
+        return None;
+    }
+    if let Some(ca) = ca.as_ref().filter(|_| !verify) {
+        report.add(
+            ca.span.clone(),
+            "`ca` says nothing beside `verify = false`",
+            "remove one of them",
+        );
+        return None;
+    }
+    Some(TestKind::Https {
+        url: url.value,
+        host: host.map(|one| one.value),
+        ca: ca.map(|one| one.value),
+        verify,
         expect_status,
         expect_body,
     })
+}
+
+/// A name that a certificate may hold.
+fn tls_name(text: &str) -> Result<String, Complaint> {
+    match rustls::pki_types::DnsName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(complaint(
+            format!("`{}` is not a host name", text.escape_debug()),
+            "write one such as www.example, without scheme and port",
+        )),
+    }
 }
 
 fn read_load_kind(

@@ -177,6 +177,26 @@ fn test(spec: &TestSpec) -> Block {
                 ),
             )
         }
+        TestKind::Https {
+            url,
+            host,
+            ca,
+            verify,
+            expect_status,
+            expect_body,
+        } => {
+            let mut words = vec![format!("url = {}", quote(url))];
+            let text = |key: &str, text: &Option<String>| {
+                let text = text.as_ref();
+                text.map(|text| format!("{key} = {}", quote(text)))
+            };
+            words.extend(text("host", host));
+            words.extend(text("ca", ca));
+            words.extend((!verify).then(|| "verify = false".to_owned()));
+            words.push(format!("expect_status = {expect_status}"));
+            words.extend(text("expect_body", expect_body));
+            ("https", format!("{{ {} }}", words.join(", ")))
+        }
         TestKind::Dns { server, query } => (
             "dns",
             format!("{{ server = {}, query = {} }}", quote(server), quote(query)),
