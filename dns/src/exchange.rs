@@ -58,7 +58,7 @@ pub(crate) fn exchange(
         .is_none_or(|flags| flags & 0x80 != 0);
     let checked = match is_response {
         true => Ok(Checked::Unsigned),
-        false => tsig::check(primary.keys(), incoming.message, now_s),
+        false => tsig::check(&primary.keys(), incoming.message, now_s),
     };
     match checked {
         Ok(Checked::Unsigned) => answer(primary, zones, incoming, None, now_s, out),

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use statemachine::Network;
 use tokio::sync::watch;
 
@@ -113,7 +114,7 @@ struct Followed {
 
 /// See the module.
 pub struct Primary {
-    keys: Keys,
+    keys: ArcSwap<Keys>,
     zones: Mutex<BTreeMap<Box<[u8]>, Followed>>,
     changed: watch::Sender<u64>,
 }
@@ -136,10 +137,22 @@ impl Primary {
     /// Signs with these keys; follows nothing yet.
     pub fn new(keys: Keys) -> Primary {
         Primary {
-            keys,
+            keys: ArcSwap::from_pointee(keys),
             zones: Mutex::default(),
             changed: watch::Sender::new(0),
         }
+    }
+
+    /// Signs with these keys from now on.
+    pub fn change_keys(&self, keys: Keys) {
+        let mut followed = self.lock();
+        self.keys.store(Arc::new(keys));
+        for known in followed.values_mut() {
+            let rules = std::mem::take(&mut known.rules);
+            self.set_rules(known, rules);
+        }
+        drop(followed);
+        self.wake();
     }
 
     /// Takes in which zones are followed and how they are now. Cheap when nothing changed.
@@ -187,14 +200,14 @@ impl Primary {
 
     fn set_rules(&self, followed: &mut Followed, rules: Secondaries) {
         let named = rules.key.as_deref();
-        followed.key = named.and_then(|name| self.keys.named(name)).cloned();
+        followed.key = named.and_then(|name| self.keys.load().named(name).cloned());
         followed.lacks_key = named.is_some() && followed.key.is_none();
         let is_news = followed.rules.key != rules.key;
         if let (true, true, Some(key)) = (is_news, followed.lacks_key, named) {
             tracing::error!(
                 zone = rules.zone,
                 key,
-                "this host has no key of that name, so it gives the zone to nobody; add it as [[dns.key]] to rais.toml and start the daemon again"
+                "this host has no key of that name, so it gives the zone to nobody; add it as [[dns.key]] to rais.toml and send the daemon SIGHUP"
             );
         }
         followed
@@ -218,8 +231,8 @@ impl Primary {
     }
 
     /// The keys of this host.
-    pub(crate) fn keys(&self) -> &Keys {
-        &self.keys
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        self.keys.load_full()
     }
 
     /// The part of a zone that is asked for, if the asker may have it.

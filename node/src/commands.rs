@@ -1,6 +1,6 @@
 //! What the command line cannot do by a request: connect, init, join, run, demo.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::api::{EventRecord, Request, Response};
 use crate::cli::{CliError, Commands, DemoArgs, Doors, EventStream, InitArgs, JoinArgs};
 use crate::config::HostConfig;
+use crate::daemon::reload::Source;
 use crate::daemon::{self, wire};
 use crate::found::{self, Newcomer};
 use crate::log;
@@ -66,14 +67,23 @@ impl Commands for Real {
         ))
     }
 
-    async fn node(&self, config: HostConfig) -> Result<(), CliError> {
-        log::start(config.log);
+    async fn node(&self, config: HostConfig, file: PathBuf) -> Result<(), CliError> {
+        let relevel = log::start(config.log);
+        // From now on it ends nothing.
+        let hangup = signal(SignalKind::hangup()).map_err(|error| {
+            CliError::failed(format!("SIGHUP cannot be caught: {error}"), "try again")
+        })?;
+        let source = Source {
+            file,
+            hangup,
+            relevel,
+        };
         let ready = || {
             // Not started by systemd: nobody to tell.
             let _untold = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             tracing::info!("serving");
         };
-        let run = daemon::run(config, ready, stopped());
+        let run = daemon::run(config, source, ready, stopped());
         run.await.map_err(|error| {
             CliError::failed(
                 error.to_string(),

@@ -8,42 +8,56 @@ use std::fmt;
 
 use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
-use crate::config::{LogConfig, LogFormat};
+use crate::config::{LogConfig, LogFormat, LogLevel};
 
-/// Starts it, for the life of the process.
-pub fn start(config: LogConfig) {
-    let quiet = format!(
-        "{},openraft=off,sled=warn,hickory_server=warn",
-        config.level.as_str()
-    );
-    let filter = EnvFilter::try_from_env("RAIS_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
+/// Changes the least urgent level that is written.
+pub type Relevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+
+/// Starts it, for the life of the process. Gives what changes its level; one that `RAIS_LOG` chose stays.
+pub fn start(config: LogConfig) -> Relevel {
+    let chosen = EnvFilter::try_from_env("RAIS_LOG").ok();
+    let follows = chosen.is_none();
+    let filter = chosen.unwrap_or_else(|| quiet(config.level));
+    let (filter, handle) = reload::Layer::new(filter);
     let stream = std::env::var("JOURNAL_STREAM").ok();
     let journal = stream.is_some() && stream == own_stream();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let line = || format::format().with_target(false).with_ansi(false);
-    match config.format {
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    let line = format::format().with_target(false).with_ansi(false);
+    let log = match config.format {
         // The journal keeps the time itself.
-        LogFormat::Text if journal => {
-            let line = Prioritized(line().without_time());
-            log.with_ansi(false).event_format(line).init();
-        }
-        LogFormat::Text => log.with_ansi(false).event_format(line()).init(),
+        LogFormat::Text if journal => log.event_format(Prioritized(line.without_time())).boxed(),
+        LogFormat::Text => log.event_format(line).boxed(),
         LogFormat::Json => {
-            let object = line().json().flatten_event(true);
-            let log = log.json();
+            let (log, object) = (log.json(), line.json().flatten_event(true));
             match journal {
-                true => log.event_format(Prioritized(object)).init(),
-                false => log.event_format(object).init(),
+                true => log.event_format(Prioritized(object)).boxed(),
+                false => log.event_format(object).boxed(),
             }
         }
-    }
+    };
+    tracing_subscriber::registry().with(filter).with(log).init();
+    Box::new(move |level| {
+        if follows && let Err(error) = handle.reload(quiet(level)) {
+            tracing::warn!(%error, "the level of the log stays as it was");
+        }
+    })
+}
+
+/// This level, less what others' code says too much of.
+fn quiet(level: LogLevel) -> EnvFilter {
+    let level = level.as_str();
+    EnvFilter::new(format!(
+        "{level},openraft=off,sled=warn,hickory_server=warn"
+    ))
 }
 
 /// Device and inode of standard error, as `JOURNAL_STREAM` has them.

@@ -356,6 +356,11 @@ impl Array {
         kill_process(pid(daemon), Signal::KILL).unwrap();
     }
 
+    /// Has host `number`'s daemon read its file again.
+    pub fn hang_up(&self, number: u8) {
+        kill_process(pid(self.daemon(number)), Signal::HUP).unwrap();
+    }
+
     /// Tells host `number`'s daemon to end, and waits until it has.
     pub fn stop(&self, number: u8) {
         let daemon = self.daemon(number);

@@ -27,6 +27,7 @@ mod operator;
 mod orphan;
 mod push;
 mod refuse;
+mod reload;
 mod timing;
 mod traps;
 mod why;

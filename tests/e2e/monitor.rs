@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::array::{Array, service, until};
 
 /// Adds `text` to the group's policy and applies it.
-fn apply(array: &Array, text: &str) {
+pub fn apply(array: &Array, text: &str) {
     let policy = array.rais(1, &["group", "show", "web"]).good();
     let file = array.dir.join("tested.toml");
     std::fs::write(&file, format!("{policy}\n{text}")).unwrap();
@@ -113,7 +113,7 @@ impl Programs {
     }
 
     /// What the programs wrote, line by line.
-    fn log(&self) -> Vec<String> {
+    pub fn log(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.0.join("log/acts")).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
     }

@@ -93,7 +93,7 @@ impl Door for Front {
     }
 
     fn open(&self) -> bool {
-        self.daemon.config.admin_open_on_loopback
+        self.daemon.live.borrow().admin_open_on_loopback
     }
 
     fn ask(&self, request: Request) -> BoxFuture<'_, Response> {

@@ -34,7 +34,7 @@ pub use report::{
 pub use request::{Hypothesis, MAX_HYPOTHESES, Request, Response};
 pub use status::{
     AddressStatus, AddressWord, FailoverStatus, GroupStatus, HostRole, HostStatus, HostWord,
-    MemberStatus, Status,
+    MemberStatus, Reloaded, Status,
 };
 pub use when::WallTime;
 pub use words::{command_words, plan_report, verdict_words, why_report};

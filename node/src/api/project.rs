@@ -11,7 +11,7 @@ use statemachine::{GroupName, HostId, HostState, LogTime, State};
 use super::event::reason_words;
 use super::status::{
     AddressStatus, AddressWord, FailoverStatus, GroupStatus, HostRole, HostStatus, HostWord,
-    MemberStatus, Status,
+    MemberStatus, Reloaded, Status,
 };
 
 /// What a daemon sees beside the log.
@@ -27,6 +27,8 @@ pub struct Live {
     pub quorum: bool,
     /// How long ago this host's copy of the log was known to be current, in ms.
     pub current_ms: Option<u64>,
+    /// What became of its configuration when it was read again.
+    pub reloaded: Option<Reloaded>,
     /// Groups whose zones get SERVFAIL here.
     pub withheld: BTreeSet<GroupName>,
     /// The array serves in last-resort mode.
@@ -81,6 +83,7 @@ pub fn project(state: &State, live: &Live) -> Status {
         index: state.index,
         last_resort: live.last_resort,
         current_ms: live.current_ms,
+        reloaded: live.reloaded.clone(),
     }
 }
 

@@ -34,6 +34,19 @@ pub struct Status {
     /// How long ago the answering host's copy was known to be current, in ms: it had then applied what a
     /// quorum had. Its DNS answers are as old; null before the first time.
     pub current_ms: Option<u64>,
+    /// What became of the answering host's configuration when it was read again (SIGHUP); null when it was not.
+    pub reloaded: Option<Reloaded>,
+}
+
+/// A configuration that was read again by a running daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// When.
+    pub at: WallTime,
+    /// What is wrong with the file; nothing of it was taken then.
+    pub error: Option<String>,
+    /// What of it waits for a restart of the daemon.
+    pub restart: Vec<String>,
 }
 
 /// A host's part in Raft.

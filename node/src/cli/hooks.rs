@@ -4,7 +4,7 @@
 //! [`Commands`] does what needs more than a request. Generic traits and not boxed ones, since there
 //! is one implementation in the binary and one in the tests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::{DemoArgs, InitArgs, JoinArgs};
 use super::error::CliError;
@@ -52,8 +52,9 @@ pub trait Commands {
         args: JoinArgs,
     ) -> impl Future<Output = Result<String, CliError>>;
 
-    /// `rais node`: runs until it is told to stop.
-    fn node(&self, config: HostConfig) -> impl Future<Output = Result<(), CliError>>;
+    /// `rais node`: runs until it is told to stop, and reads `file` again when it is told to.
+    fn node(&self, config: HostConfig, file: PathBuf)
+    -> impl Future<Output = Result<(), CliError>>;
 
     /// `rais demo`: runs until it is told to stop, and prints by itself.
     fn demo(&self, args: DemoArgs) -> impl Future<Output = Result<(), CliError>>;

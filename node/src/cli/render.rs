@@ -115,6 +115,7 @@ fn alarms(status: &Status, style: Style) -> String {
             out.push_str("\n\n");
         }
     }
+    out.push_str(&configuration(status, style));
     if let Some(bare) = status
         .hosts
         .iter()
@@ -125,6 +126,29 @@ fn alarms(status: &Status, style: Style) -> String {
             clean(&bare.name)
         );
         out.push_str(&style.paint(Tone::Warn, &text));
+        out.push_str("\n\n");
+    }
+    out
+}
+
+/// What became of the answering host's file, where that asks for somebody.
+fn configuration(status: &Status, style: Style) -> String {
+    let mut out = String::new();
+    let Some(reloaded) = &status.reloaded else {
+        return out;
+    };
+    let host = clean(&status.answered_by);
+    if !reloaded.restart.is_empty() {
+        let restart = clean(&reloaded.restart.join(", "));
+        let text = format!("configuration of {host}: restart its daemon for {restart}");
+        out.push_str(&style.paint(Tone::Warn, &text));
+        out.push_str("\n\n");
+    }
+    if let Some(error) = &reloaded.error {
+        let error: Vec<String> = error.lines().map(clean).collect();
+        let error = error.join("\n");
+        let text = format!("configuration of {host}: read again, and nothing of it taken\n{error}");
+        out.push_str(&style.paint(Tone::Bad, &text));
         out.push_str("\n\n");
     }
     out

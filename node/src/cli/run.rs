@@ -105,7 +105,7 @@ async fn dispatch<C: Commands>(
             "wardens and runners are started by their node",
             "run `rais node --config FILE`",
         )),
-        Command::Node { config } => commands.node(load_host(&config)?).await,
+        Command::Node { config } => commands.node(load_host(&config)?, config).await,
         Command::Check { file, look } => check(&file, look, console),
         // A bad file is told before a daemon is looked for.
         Command::Group(GroupCommand::Apply {

@@ -93,6 +93,7 @@ pub(crate) fn status() -> Status {
         index: 41,
         last_resort: false,
         current_ms: Some(80),
+        reloaded: None,
     }
 }
 

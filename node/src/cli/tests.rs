@@ -77,7 +77,7 @@ impl<'a> Commands for &'a Fake {
         Ok(args.token)
     }
 
-    async fn node(&self, _: HostConfig) -> Result<(), CliError> {
+    async fn node(&self, _: HostConfig, _: PathBuf) -> Result<(), CliError> {
         Ok(())
     }
 

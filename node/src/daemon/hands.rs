@@ -90,6 +90,11 @@ impl Hands {
         }
     }
 
+    /// From now on each group's addresses go there.
+    pub fn place(&mut self, interfaces: BTreeMap<String, String>) {
+        self.interfaces = interfaces;
+    }
+
     /// Performs one action, and reports it. False for a renewal that failed.
     pub fn perform(&mut self, action: HostAction) -> bool {
         match action {

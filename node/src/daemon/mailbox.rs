@@ -4,6 +4,7 @@
 //! its own. The slot is read after the letters were taken out and handled before them: a letter that says
 //! "your proposal was applied" is never handled on an older state.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -28,6 +29,8 @@ pub enum Letter {
     Question(Question),
     /// The script of an address ended.
     Script(IpAddr, Result<(), String>),
+    /// Where each group's addresses go, from now on.
+    Interfaces(BTreeMap<String, String>),
     /// End the thread.
     Stop,
 }

@@ -19,10 +19,12 @@ pub(crate) mod hands;
 pub(crate) mod journal;
 mod mailbox;
 mod members;
+mod noted;
 mod phases;
 mod pulse;
 mod queries;
 mod register;
+pub mod reload;
 pub mod scripted;
 mod shelf;
 mod tell;
@@ -39,6 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use control::{Core, Event, RaftStatus, Vow};
 use dns::DnsServer;
 use host::driver::{AddressDriver, Gate};
@@ -50,11 +53,11 @@ use monitor::watch::{Monitor, Script};
 use statemachine::{
     Boot, Command, Entry, GroupName, HostId, LogTime, State, Timing as StateTiming,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::task::JoinHandle;
 
 use crate::admin::{AdminServer, Front, Listening};
-use crate::api::{Problem, ProblemKind, Response};
+use crate::api::{Problem, ProblemKind, Reloaded, Response};
 use crate::config::{DEFAULT_ADMIN, Driver, HostConfig};
 use crate::pki::ArrayIdentity;
 use crate::raft::{Compaction, ProposeError, Raft, RaftOptions, RaftTiming, RaftView, Step};
@@ -73,7 +76,10 @@ pub use desk::answer;
 pub use error::DaemonError;
 use journal::Journal;
 use mailbox::{Letter, Mailbox};
+pub use noted::note_raft_timing;
+use noted::raft_timing;
 use pulse::{Doer, Ended, Outlets, Proposal, Pulse};
+use reload::Source;
 use scripted::Call;
 use shelf::Shelf;
 use watch::Watch;
@@ -87,8 +93,12 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Daemon {
     /// This host.
     pub me: HostId,
-    /// Its configuration.
+    /// Its configuration, as it was started with.
     pub config: HostConfig,
+    /// The same, with what it has followed since.
+    pub live: watch_channel::Sender<Arc<HostConfig>>,
+    /// What became of it when it was read again last.
+    pub reloaded: ArcSwapOption<Reloaded>,
     /// Its keys.
     pub identity: ArrayIdentity,
     /// Raft.
@@ -210,13 +220,14 @@ impl Daemon {
     }
 }
 
-/// Runs a daemon until `stop` resolves. `ready` is called once it listens; what it knew before a restart it
+/// Runs a daemon until `stop` resolves, and follows the file of its configuration. `ready` is called once it listens; what it knew before a restart it
 /// recovers after that, since that takes a quorum and may take long.
 ///
 /// # Errors
 /// [`DaemonError`], which says what to do.
 pub async fn run(
     config: HostConfig,
+    file: Source,
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
 ) -> Result<(), DaemonError> {
@@ -232,6 +243,10 @@ pub async fn run(
     let mut control = None;
     let ended = tokio::select! {
         () = stop => None,
+        () = async {
+            reload::follow(Arc::clone(&daemon), file).await;
+            std::future::pending().await
+        } => None,
         () = async { recover(&daemon, &dns).await; std::future::pending().await } => None,
         // Without heartbeats this host is dead to the others: better to end, and be started again.
         ended = &mut beating => {
@@ -341,9 +356,12 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         .map_err(DaemonError::Thread)?;
     let dns = follow::serve(&config, &shelf)?;
     write_control_addresses(&config.data_dir, &config.control)?;
+    let live = Arc::new(config.clone());
     let daemon = Arc::new(Daemon {
         me,
         config,
+        live: watch_channel::Sender::new(live),
+        reloaded: ArcSwapOption::empty(),
         identity,
         raft,
         peers: links.peers,
@@ -533,27 +551,6 @@ async fn open_raft(
     monitor.follow(raft.state());
     Ok(raft)
 }
-
-/// Raft's timing is fixed when it starts, before the log is read; a changed one is taken with the
-/// next start, from a file that the daemon wrote.
-fn raft_timing(data_dir: &Path) -> RaftTiming {
-    let text = std::fs::read_to_string(data_dir.join(RAFT_TIMING_FILE)).unwrap_or_default();
-    let numbers: Vec<u64> = text
-        .split_whitespace()
-        .filter_map(|word| word.parse().ok())
-        .collect();
-    match numbers.as_slice() {
-        [heartbeat_ms, election_min_ms, election_max_ms] => RaftTiming {
-            heartbeat_ms: *heartbeat_ms,
-            election_min_ms: *election_min_ms,
-            election_max_ms: *election_max_ms,
-        },
-        _ => RaftTiming::default(),
-    }
-}
-
-/// Heartbeat, shortest and longest election time-out in ms, as the log had them last.
-const RAFT_TIMING_FILE: &str = "raft-timing";
 
 /// The warden and the runner, and then no more privilege than a name server needs: from here on only the
 /// warden may change the network, and only the runner may be another user. Before the first thread, since
@@ -754,19 +751,6 @@ fn keep_timing(daemon: &Daemon, kept: &mut Option<StateTiming>) {
         tracing::warn!(%error, "Raft's timing cannot be noted for the next start");
     }
     *kept = Some(state.timing);
-}
-
-/// Notes Raft's part of a timing for the next start in `data_dir`.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn note_raft_timing(data_dir: &Path, timing: &StateTiming) -> Result<(), DaemonError> {
-    let file = data_dir.join(RAFT_TIMING_FILE);
-    let text = format!(
-        "{} {} {}\n",
-        timing.raft_heartbeat_ms, timing.election_min_ms, timing.election_max_ms
-    );
-    std::fs::write(&file, text).map_err(|source| DaemonError::File { file, source })
 }
 
 fn status_of(view: &RaftView) -> RaftStatus {

@@ -194,6 +194,12 @@ impl Beating {
                         let next = self.scripted.ran(address, result);
                         self.go_on(next)?;
                     }
+                    // A driver without a gate puts all addresses in one place.
+                    Letter::Interfaces(interfaces) => {
+                        if let Doer::Warden(warden) = &mut self.outlets.doer {
+                            warden.interfaces(interfaces)?;
+                        }
+                    }
                     Letter::Stop => stopped = true,
                 }
             }

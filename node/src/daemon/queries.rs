@@ -172,6 +172,7 @@ async fn status(daemon: &Arc<Daemon>) -> Response {
         false => raft.leader.is_some() && live.quorum,
     };
     live.withheld = daemon.shelf.withheld();
+    live.reloaded = daemon.reloaded.load_full().map(|one| (*one).clone());
     live.failovers = daemon.journal.failovers();
     let gate = Some(daemon.gate.to_owned());
     live.hosts.entry(daemon.me).or_default().gate = gate;

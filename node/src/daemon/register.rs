@@ -67,13 +67,16 @@ fn is_taken_over(host: &Host, said: &Introduction) -> bool {
 
 /// Introduces this host until the log says what its configuration says; ends with the daemon.
 pub async fn introduce(daemon: Arc<Daemon>) {
-    let said = introduction(&daemon.config);
+    let mut configs = daemon.live.subscribe();
     let mut complained = None;
     loop {
+        let said = introduction(&configs.borrow_and_update());
         let state = daemon.raft.state();
         let known = state.hosts.get(&daemon.me);
         if known.is_none_or(|host| is_taken_over(host, &said)) {
-            tokio::time::sleep(if known.is_none() { RETRY } else { LOOK_EVERY }).await;
+            let look = if known.is_none() { RETRY } else { LOOK_EVERY };
+            // A file that was read again need not wait.
+            let _changed = tokio::time::timeout(look, configs.changed()).await;
             continue;
         }
         let told = tell(&daemon, &said).await;

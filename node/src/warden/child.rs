@@ -2,6 +2,7 @@
 //!
 //! It gets one end of a line and nothing else; when the node ends, however it ends, that line closes.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::process::Child;
@@ -167,6 +168,14 @@ impl Warden {
         }
         self.listeners.clone_from(&listeners);
         self.order(&Order::Listeners(listeners))
+    }
+
+    /// Says where each group's addresses go, from now on.
+    ///
+    /// # Errors
+    /// [`Cut`].
+    pub fn interfaces(&mut self, interfaces: BTreeMap<String, String>) -> Result<(), Cut> {
+        self.order(&Order::Interfaces(interfaces))
     }
 
     fn order(&mut self, order: &Order) -> Result<(), Cut> {

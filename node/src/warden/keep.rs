@@ -192,6 +192,7 @@ impl Keeper {
                 }
             }
             Order::Listeners(listeners) => self.listeners = listeners,
+            Order::Interfaces(interfaces) => self.hands.place(interfaces),
             Order::Begin(_) => tracing::error!("the node begins twice; please report this"),
         }
     }

@@ -32,6 +32,8 @@ pub enum Order {
     },
     /// These want to hear the last word.
     Listeners(Vec<SocketAddr>),
+    /// Where each group's addresses go, from now on.
+    Interfaces(BTreeMap<String, String>),
 }
 
 /// Whom the warden serves.
