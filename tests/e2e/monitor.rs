@@ -252,3 +252,42 @@ fn a_daemon_that_ends_runs_its_release_scripts_last() {
         assert_eq!(lines.count(), 1, "{log:?}");
     }
 }
+
+/// Goal: the death of a process that is tested is noticed at once, not at the next look, and needs no count.
+/// Method: a look each minute, nine failures asked for, and a process that is killed.
+#[test]
+fn a_process_that_dies_is_noticed_at_once() {
+    let array = Array::start(3);
+    let mut process = std::process::Command::new("/bin/sleep");
+    let mut process = process.arg("1000").spawn().unwrap();
+    let file = array.dir.join("service.pid");
+    std::fs::write(&file, format!("{}\n", process.id())).unwrap();
+    apply(
+        &array,
+        &format!(
+            "[[test]]\nname = \"alive\"\nprocess = {{ pid_file = \"{}\" }}\n\
+             interval = \"1m\"\ntimeout = \"500ms\"\nrise = 1\nfall = 9\n",
+            file.display()
+        ),
+    );
+    until("each host has looked, within a second or so", 10, || {
+        let looked = |host| {
+            let tests = array.try_json(host, &["tests"])?;
+            (tests["tests"][0]["found"] == "passed").then_some(())
+        };
+        (1..=3).all(|host| looked(host).is_some()).then_some(())
+    });
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let noticed = || {
+        (1..=3)
+            .all(|host| healthy(&array, 1, &format!("h{host}")) == Some(false))
+            .then_some(())
+    };
+    until("each host has noticed", 5, noticed);
+    let told = until("the event is told", 5, || event(&array, "testFailed", "h2"));
+    assert_eq!(
+        told,
+        format!("test alive: process {} has ended", process.id())
+    );
+}

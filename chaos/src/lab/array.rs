@@ -283,6 +283,18 @@ impl<'lab> Array<'lab> {
         })
     }
 
+    /// Adds `text` to the configuration of `host`, whose daemon reads it again.
+    ///
+    /// # Errors
+    /// It does not run; what the system says.
+    pub fn reload_with(&self, host: u8, text: &str) -> Result<(), ArrayError> {
+        let file = self.dir.join(format!("h{host}.toml"));
+        let before = fs::read_to_string(&file).map_err(|source| file_error(&file, source))?;
+        self.write(&format!("h{host}.toml"), &format!("{before}{text}"))?;
+        self.daemon(host)?.hang_up()?;
+        Ok(())
+    }
+
     /// Starts the daemon of `host` (again).
     ///
     /// # Errors

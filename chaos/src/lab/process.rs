@@ -102,6 +102,14 @@ impl Process {
         self.signal(scope, Signal::CONT)
     }
 
+    /// Has it read its configuration again (SIGHUP).
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn hang_up(&self) -> Result<At, LabError> {
+        self.signal(Scope::Alone, Signal::HUP)
+    }
+
     /// Asks it to end (SIGTERM). Gives when; [`Process::wait_exit`] awaits it.
     ///
     /// # Errors

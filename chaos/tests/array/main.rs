@@ -10,6 +10,7 @@ mod calm;
 mod flood;
 mod guides;
 mod nginx;
+mod noticed;
 mod storm;
 mod watched;
 
