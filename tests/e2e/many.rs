@@ -169,6 +169,8 @@ fn groups_of_one_array_go_their_own_ways() {
     std::fs::remove_file(programs.path("down-h2")).unwrap();
     told(&array, "mail", 2, "healthy", true);
     assert_eq!(array.json(1, &["plan"])["steps"], json!([]), "sticky");
+    let why = array.rais(3, &["why", &mail(2).to_string()]).good();
+    assert!(why.contains("until an operator moves it"), "{why}");
     array
         .rais(2, &["move", &mail(2).to_string(), "--to", "h2"])
         .good();

@@ -9,13 +9,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chaos::lab::array::{Array, home_addresses};
-use chaos::lab::{Endpoint, Lab, Process, Report, Scope, Service, Targets, now};
+use chaos::lab::{Endpoint, Lab, Process, Report, Scope, Service, Targets, now, wait_until};
 
 use crate::watched::{Folder, LOOK, apply};
 use crate::{HOME, is_long, lab, turn};
 
 /// A replica copies its primary first, a news server reads its files.
 const START: Duration = Duration::from_secs(60);
+
+/// Longer than `MAX_LAG` of the guide's `check-replica`, and two runs of it.
+const QUIET: Duration = Duration::from_secs(8);
 
 /// What is tried.
 struct Guide {
@@ -253,6 +256,11 @@ fn postgresql_replicas_behind_service_addresses() {
         String::from_utf8_lossy(&said.stdout).trim().to_owned()
     };
     assert_eq!(ask("SELECT pg_is_in_recovery()", &address.to_string()), "t");
+    // A primary that is quiet for longer than MAX_LAG is no lag.
+    ask("CREATE TABLE quiet (n int)", "10.77.0.1");
+    wait_until(now().after(QUIET));
+    trial.served(&observer, 2, &[2]);
+    trial.served(&observer, 3, &[3]);
     assert_eq!(ask("SELECT pg_promote()", "10.77.0.2"), "t");
     trial.served(&observer, 2, &[3]);
     trial.served(&observer, 1, &[3]);

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use control::{Verdict, Why};
 use statemachine::{
     AddressCommand, AddressState, ArrayCommand, Command, GroupCommand, GroupName, HostCommand,
-    HostId, State,
+    HostId, Rebalance, State,
 };
 
 use super::event::reason_words;
@@ -156,7 +156,13 @@ fn away(why: &Why, holder: HostId, state: &State) -> String {
     if why.address.pin == Some(holder) {
         return format!("nothing: an operator keeps it on {}", state.name_of(holder));
     }
+    let group = state.groups.get(&why.address.group);
+    let sticky = group.is_some_and(|group| group.policy.rebalance == Rebalance::Sticky);
     match why.address.preferred {
+        Some(home) if sticky => format!(
+            "nothing until an operator moves it: the group is sticky, and {} does not take it back by itself",
+            state.name_of(home)
+        ),
         Some(home) => format!("nothing until {} takes it again", state.name_of(home)),
         None => "nothing: no host prefers it any more".to_owned(),
     }

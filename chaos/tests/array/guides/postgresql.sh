@@ -14,7 +14,7 @@ if [ ! -d "$dir" ]; then
         cat "$dir/pg_hba.conf" >"$dir/data/pg_hba.conf"
         cat "$guide/pg_ident.conf" >>"$dir/data/pg_ident.conf"
         # The roles, before anybody connects.
-        printf 'CREATE ROLE rais_check LOGIN;\nCREATE ROLE replicator LOGIN REPLICATION;\n' |
+        printf 'CREATE ROLE rais_check LOGIN IN ROLE pg_monitor;\nCREATE ROLE replicator LOGIN REPLICATION;\n' |
             as "$bin/postgres" --single -D "$dir/data" postgres >&2
     else
         until as "$bin/pg_basebackup" --host 10.77.0.1 --username replicator --checkpoint fast --write-recovery-conf \
