@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,37 @@ const ADMIN_ABOVE_DNS: u16 = 2_143;
 const NAME: &str = "rais.internal";
 /// An answer takes at most a commit with an election before it.
 const PATIENCE: Duration = Duration::from_secs(12);
+
+/// Trusts the authority of the host whose data is in `trusted`, and shows the certificate in `shown`, if any.
+pub fn client_config(trusted: &Path, shown: Option<&Path>) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(trusted.join("ca.pem")).unwrap())
+        .unwrap();
+    let config = ClientConfig::builder_with_provider(provider);
+    let config = config
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    match shown {
+        None => config.with_no_client_auth(),
+        Some(dir) => {
+            let chain = vec![CertificateDer::from_pem_file(dir.join("host.pem")).unwrap()];
+            let key = PrivateKeyDer::from_pem_file(dir.join("host.key")).unwrap();
+            config.with_client_auth_cert(chain, key).unwrap()
+        }
+    }
+}
+
+/// A connection to the API over `socket`.
+pub fn over_tls(
+    config: Arc<ClientConfig>,
+    socket: TcpStream,
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let connection = ClientConnection::new(config, ServerName::try_from(NAME).unwrap());
+    StreamOwned::new(connection.unwrap(), socket)
+}
 
 /// Asks host `number`; shows the certificate of host `shown`, if any. Status code and body.
 pub fn ask(
@@ -39,34 +71,15 @@ pub fn send(
     path: &str,
     body: &str,
 ) -> (u16, String) {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    let authority = array.data(number).join("ca.pem");
-    roots
-        .add(CertificateDer::from_pem_file(authority).unwrap())
-        .unwrap();
-    let config = ClientConfig::builder_with_provider(provider);
-    let config = config
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let config = match shown {
-        None => config.with_no_client_auth(),
-        Some(host) => {
-            let dir = array.data(host);
-            let chain = vec![CertificateDer::from_pem_file(dir.join("host.pem")).unwrap()];
-            let key = PrivateKeyDer::from_pem_file(dir.join("host.key")).unwrap();
-            config.with_client_auth_cert(chain, key).unwrap()
-        }
-    };
+    let shown = shown.map(|host| array.data(host));
+    let config = client_config(&array.data(number), shown.as_deref());
     let address = (
         Ipv4Addr::new(127, 77, 0, number),
         array.dns_port + ADMIN_ABOVE_DNS,
     );
     let socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(NAME).unwrap());
-    let mut stream = StreamOwned::new(connection.unwrap(), socket);
+    let mut stream = over_tls(Arc::new(config), socket);
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\

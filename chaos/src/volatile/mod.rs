@@ -48,7 +48,7 @@ impl Loss {
 /// What is wrong with the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// No room: ENOSPC for what is new.
+    /// No room: ENOSPC for each write, as where even writing over takes room (btrfs, ZFS).
     Full,
     /// Each write fails with EIO.
     FailedWrites,

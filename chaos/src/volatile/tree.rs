@@ -182,8 +182,7 @@ impl Tree {
         let trouble = self.trouble;
         let file = self.file(number)?;
         match trouble {
-            // What a file has already can be written over on a full disk too.
-            Some(Trouble::Full) if at + bytes.len() > file.len() => Err(Errno::ENOSPC),
+            Some(Trouble::Full) => Err(Errno::ENOSPC),
             Some(Trouble::FailedWrites) => Err(Errno::EIO),
             Some(Trouble::TornWrites) => {
                 file.write(at, &bytes[..bytes.len() / 2]);
@@ -348,20 +347,19 @@ mod tests {
         let one = tree.add(ROOT, name("one"), file(), 0o600).unwrap();
         tree.write(one, 0, b"1234").unwrap();
         tree.sync(one, false).unwrap();
-        let mut under = |trouble, at| {
+        let mut under = |trouble| {
             tree.trouble = Some(trouble);
-            let wrote = tree.write(one, at, b"ab").map_err(Errno::code);
+            let wrote = tree.write(one, 0, b"ab").map_err(Errno::code);
             (wrote, tree.sync(one, false).map_err(Errno::code))
         };
         let code = |errno: Errno| Err(errno.code());
-        assert_eq!(under(Trouble::Full, 2), (Ok(2), Ok(())));
-        assert_eq!(under(Trouble::Full, 3).0, Err(Errno::ENOSPC.code()));
-        assert_eq!(under(Trouble::FailedWrites, 0).0, Err(Errno::EIO.code()));
-        assert_eq!(under(Trouble::ReadOnly, 0).0, Err(Errno::EROFS.code()));
-        assert_eq!(under(Trouble::TornWrites, 0).0, Err(Errno::EIO.code()));
-        assert_eq!(under(Trouble::FailedSyncs, 0).1, code(Errno::EIO));
-        assert_eq!(under(Trouble::LostSyncs, 0), (Ok(2), Ok(())));
+        assert_eq!(under(Trouble::Full).0, Err(Errno::ENOSPC.code()));
+        assert_eq!(under(Trouble::FailedWrites).0, Err(Errno::EIO.code()));
+        assert_eq!(under(Trouble::ReadOnly).0, Err(Errno::EROFS.code()));
+        assert_eq!(under(Trouble::TornWrites).0, Err(Errno::EIO.code()));
+        assert_eq!(under(Trouble::FailedSyncs).1, code(Errno::EIO));
+        assert_eq!(under(Trouble::LostSyncs), (Ok(2), Ok(())));
         tree.crash(Loss::All, &mut Rng::new(1));
-        assert_eq!(tree.at(Path::new("one")).unwrap().read(0, 9), b"a2ab");
+        assert_eq!(tree.at(Path::new("one")).unwrap().read(0, 9), b"a234");
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct SledBackend {
     open: RwLock<Option<Open>>,
     number: AtomicU64,
     dirty: AtomicBool,
+    /// The disk has failed.
+    failed: AtomicBool,
 }
 
 fn disk(error: ::sled::Error) -> StoreError {
@@ -173,6 +175,7 @@ impl SledBackend {
             open: RwLock::new(Some(open)),
             number: AtomicU64::new(number),
             dirty: AtomicBool::new(true),
+            failed: AtomicBool::new(false),
         })
     }
 
@@ -181,7 +184,11 @@ impl SledBackend {
             .open
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        open.as_ref().map_or(Err(StoreError::Closed), run)
+        let done = open.as_ref().map_or(Err(StoreError::Closed), run);
+        if let Err(StoreError::Io { .. }) = done {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        done
     }
 
     fn write<T>(&self, run: impl FnOnce(&Open) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -383,6 +390,10 @@ impl LogBackend for SledBackend {
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .take();
-        drop(open);
+        if self.failed.load(Ordering::Relaxed) {
+            // sled writes once more when it goes, and panics if it can't. On a disk that failed nothing is
+            // written any more: it stays, with its lock, until the process ends.
+            std::mem::forget(open);
+        }
     }
 }
