@@ -2,7 +2,7 @@
 //!
 //! Inputs are made from good messages and from kept ones by flips, cuts, copies, splices and numbers at
 //! the edges. What stands in for coverage is the decoder's own verdict: an input with a verdict that
-//! nobody had so far (digits do not count) joins those from which others are made. Same seed, same
+//! nobody had so far (digits and what stands in backticks do not count) joins those from which others are made. Same seed, same
 //! inputs. A panic is made small and told as a line for the corpus.
 //!
 //! Limits: it knows nothing of branches that look alike from outside, and nothing of memory.
@@ -18,6 +18,8 @@ const LONGEST: usize = 8 << 10;
 const CHANGES: u64 = 4;
 /// Longest piece that is inserted, removed or copied at a time, in bytes.
 const PIECE: u64 = 32;
+/// Most inputs that are kept to make others from: a decoder may quote its input in each verdict.
+const POOL: usize = 500;
 /// Tries to make a fatal input smaller.
 const SHRINKS: usize = 2_000;
 /// Bytes at the edges of numbers; 251 to 254 announce longer ones in bincode, 192 a pointer in DNS.
@@ -38,8 +40,10 @@ pub struct Target<'d> {
 pub struct Walk {
     /// How many inputs were tried.
     pub inputs: u64,
-    /// Each verdict, without digits.
+    /// Each verdict, without digits and quotes.
     pub verdicts: BTreeSet<String>,
+    /// The inputs that led to a new one.
+    pub led_on: Vec<Vec<u8>>,
 }
 
 /// An input that the decoder did not survive.
@@ -87,8 +91,10 @@ fn unescape(line: &str) -> Vec<u8> {
     out
 }
 
-fn without_digits(verdict: &str) -> String {
-    verdict.chars().filter(|c| !c.is_ascii_digit()).collect()
+/// A verdict without what varies: digits, and what it quotes.
+fn essence(verdict: &str) -> String {
+    let said = verdict.split('`').step_by(2).collect::<String>();
+    said.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 fn place(dice: &mut Rng, length: usize) -> usize {
@@ -188,13 +194,19 @@ pub fn fuzz(target: &Target<'_>, seed: u64, inputs: u64) -> Result<Walk, Fatal> 
                 });
             }
             Some(verdict) => {
-                if verdicts.insert(without_digits(&verdict)) && number >= known {
+                let is_new = verdicts.insert(essence(&verdict));
+                if is_new && number >= known && pool.len() < POOL {
                     pool.push(input);
                 }
             }
         }
     }
-    Ok(Walk { inputs, verdicts })
+    let led_on = pool.split_off(target.corpus.len());
+    Ok(Walk {
+        inputs,
+        verdicts,
+        led_on,
+    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod found;
+#[cfg(test)]
+mod fuzzed;
 pub mod log;
 pub mod pki;
 pub mod raft;

@@ -11,6 +11,9 @@ use chaos::volatile::{Trouble, Volatile};
 use crate::array::{Array, service, until};
 use crate::ask;
 
+/// A change of a file behind its owner's back.
+type Damage<'d> = &'d dyn Fn(&mut Vec<u8>);
+
 /// The host with the bad disk.
 const VICTIM: u8 = 3;
 /// Until the daemon has ended, and until another serves its address; a debug build on a loaded machine.
@@ -139,7 +142,7 @@ fn host_with_a_damaged_store_is_refused_with_the_remedy_and_the_others_go_on() {
     let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
     let cut = |bytes: &mut Vec<u8>| bytes.truncate(used / 2);
     let flip = |bytes: &mut Vec<u8>| bytes.iter_mut().step_by(1_000).for_each(|byte| *byte ^= 1);
-    let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 2] = [("cut", &cut), ("flipped", &flip)];
+    let damages: [(&str, Damage<'_>); 2] = [("cut", &cut), ("flipped", &flip)];
     for (what, damage) in damages {
         let before = said_since(&array, 0).len();
         disk.damage(name, damage).unwrap();

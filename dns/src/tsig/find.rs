@@ -58,6 +58,9 @@ pub fn payload_of(message: &[u8]) -> Option<u16> {
     None
 }
 
+/// Of a signature: ANY and 0.
+const CLASS_AND_TTL: [u8; 6] = [0, 255, 0, 0, 0, 0];
+
 /// A signature that is where it has to be.
 struct Last {
     place: Place,
@@ -97,6 +100,10 @@ impl Last {
     /// `None`: its lengths don't add up.
     fn read(self, message: &[u8]) -> Option<Found<'_>> {
         let Place { data, end, .. } = self.place;
+        // Class and TTL are signed as what they must be, not as what they are (RFC 8945, 4.2 and 4.3.3).
+        if message.get(data.checked_sub(8)?..data - 2)? != CLASS_AND_TTL {
+            return None;
+        }
         let (name, _) = name(message, self.start)?;
         let (algorithm, after) = self::name(message, data)?;
         let mac = after + 10;

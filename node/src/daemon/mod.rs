@@ -11,7 +11,7 @@ mod admit;
 mod anchor;
 mod audit;
 mod carrier;
-mod datagram;
+pub(crate) mod datagram;
 mod desk;
 mod error;
 mod follow;

@@ -17,10 +17,10 @@ mod record;
 pub mod store;
 mod types;
 mod view;
-mod wire;
+pub(crate) mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -1,12 +1,12 @@
 //! Messages: what is sent arrives as it was; what makes no sense is refused.
 
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
 
 use super::storage::{id, normal};
 use super::support::{Cluster, entry, large_entry};
 use crate::raft::record::{Position, decode, encode};
 use crate::raft::types::{TypeConfig, Vote};
-use crate::raft::wire::{self, Append, Request, Response};
+use crate::raft::wire::{self, Append, AppendAnswer, Request, Response};
 use crate::raft::{MAX_FRAME, RpcError};
 
 /// A small generator, so that a failure can be repeated.
@@ -28,6 +28,27 @@ fn request(entries: u64) -> AppendEntriesRequest<TypeConfig> {
         entries: (10..10 + entries).map(|index| normal(5, index)).collect(),
         leader_commit: Some(id(4, 8)),
     }
+}
+
+/// Requests and responses as they go over the wire.
+pub(crate) fn examples() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let (append, _) = Append::fill(&request(3)).unwrap();
+    let ask = VoteRequest::new(Vote::new(5, 2), Some(id(4, 9)));
+    let requests = [
+        Request::Append(append),
+        Request::Vote(VoteRequest::<TypeConfig>::clone(&ask).into()),
+        Request::PreVote(ask.into()),
+    ];
+    let granted = VoteResponse::<TypeConfig>::new(Vote::new(5, 2), Some(id(4, 9)), true);
+    let responses = [
+        Response::Vote(granted.into()),
+        Response::Append(AppendAnswer::Success),
+        Response::Piece,
+        Response::failed(&"no room"),
+    ];
+    let requests = requests.iter().map(|one| wire::seal(one).unwrap());
+    let responses = responses.iter().map(|one| wire::seal(one).unwrap());
+    (requests.collect(), responses.collect())
 }
 
 /// Goal: an append survives the wire. Method: there and back.

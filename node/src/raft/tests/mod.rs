@@ -13,3 +13,5 @@ mod power;
 mod storage;
 mod suite;
 mod support;
+
+pub(crate) use messages::examples;
