@@ -54,6 +54,8 @@ pub struct Core {
     terms: BTreeMap<u64, u64>,
     seq: u64,
     next_heartbeat: Instant,
+    /// What `next_wake` says.
+    wakes_at: Instant,
     last_step: Instant,
     clock: (LogTime, Instant),
     config_seen: (u64, u64, Instant),
@@ -106,6 +108,7 @@ impl Core {
             terms: BTreeMap::new(),
             seq: 0,
             next_heartbeat: now,
+            wakes_at: now,
             last_step: now,
             clock: (at, now),
             in_flight: None,
@@ -147,9 +150,9 @@ impl Core {
         self.mind_the_quorum(now);
         self.renew(now, out);
         // An array at rest tells the same again and again: what follows from it was done before. What
-        // time alone brings about is seen with the next heartbeat, or when `next_wake` says.
+        // time alone brings about is seen when `next_wake` says, though something else came first.
         let beats = now >= self.next_heartbeat;
-        let due = news || beats || leased != self.leased;
+        let due = news || beats || now >= self.wakes_at || leased != self.leased;
         if due {
             self.work(now, out);
         }
@@ -159,12 +162,16 @@ impl Core {
         if due {
             self.lead(now, out);
         }
+        self.wakes_at = self.wake_after(now);
     }
 
     /// When to call again with `Woke` if nothing else happens before.
     #[must_use]
     pub fn next_wake(&self) -> Instant {
-        let now = self.last_step;
+        self.wakes_at
+    }
+
+    fn wake_after(&self, now: Instant) -> Instant {
         let lease = self.lease_deadline().filter(|deadline| *deadline > now);
         let leads = self.raft.am_leader;
         let fences = self.fences.next_wake(now).filter(|_| leads);

@@ -317,3 +317,54 @@ fn presets_follow_one_another_without_a_lapse() {
         }
     }
 }
+
+/// Goal: silence is acted on when its time is over, though a datagram that says nothing new comes before
+/// the leader's timer does. Method: a host dies; each wake of the leader is 1 us late and comes behind the
+/// last heartbeat of another once more.
+#[test]
+fn silence_is_seen_though_a_datagram_comes_first() {
+    let (leader, other, dead) = (HostId(1), HostId(2), HostId(3));
+    let mut world = World::new(Timing::LAN);
+    world.run(1_000);
+    let died = world.now;
+    world.cores.remove(&dead);
+    world.proposed.clear();
+    let mut last = None;
+    while world.proposed.is_empty() {
+        let wake = world.cores.iter();
+        let (wake, id) = wake
+            .map(|(id, core)| (core.next_wake().0, *id))
+            .min()
+            .unwrap();
+        let first = world.queue.first_key_value().map(|((at, _), _)| *at);
+        if first.is_some_and(|at| at <= wake) {
+            let ((at, _), (to, event)) = world.queue.pop_first().unwrap();
+            world.now = world.now.max(at);
+            if let Event::Received {
+                from,
+                message: Message::Heartbeat(_),
+                ..
+            } = &event
+                && (*from, to) == (other, leader)
+            {
+                last = Some(event.clone());
+            }
+            if to != dead {
+                world.step(to, event);
+            }
+        } else {
+            world.now = world.now.max(wake);
+            if let (true, Some(again)) = (id == leader, last.clone()) {
+                world.now += 1;
+                world.step(id, again);
+            }
+            world.step(id, Event::Woke);
+        }
+        assert!(world.now < died + 10_000_000, "nobody was fenced");
+    }
+    let fences = |command: &Command| matches!(command, Command::Host(HostCommand::Fence { host, .. }) if *host == dead);
+    assert!(world.proposed.iter().any(fences), "{:?}", world.proposed);
+    let patience = u64::from(world.log.patience_ms()) * 1_000;
+    let took = world.now - died;
+    assert!(took <= patience + WAY_US + 10, "{took} us");
+}
