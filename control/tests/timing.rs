@@ -364,7 +364,7 @@ fn silence_is_seen_though_a_datagram_comes_first() {
     }
     let fences = |command: &Command| matches!(command, Command::Host(HostCommand::Fence { host, .. }) if *host == dead);
     assert!(world.proposed.iter().any(fences), "{:?}", world.proposed);
-    let patience = u64::from(world.log.patience_ms()) * 1_000;
+    let patience = world.log.patience_ms() * 1_000;
     let took = world.now - died;
     assert!(took <= patience + WAY_US + 10, "{took} us");
 }
