@@ -315,6 +315,36 @@ fn a_missing_key_closes_the_zone() {
     assert_eq!(reply[3] & 15, 5);
 }
 
+/// Goal: keys that change while the server runs count from then on, the new one and no longer the old.
+/// Method: a zone whose key is lost, found, and lost again; asked with it each time.
+#[test]
+fn keys_change_under_a_running_server() {
+    let rais = Rais::start(3, allowed(Some("new-key")));
+    let asked_with = |name: &str| {
+        let mut stream = connect(rais.address());
+        let mut signer = Signer::new(Arc::new(key(name)));
+        let mut asked = ask(ZONE, AXFR).bytes();
+        signer.sign(&mut asked, now_s());
+        write(&mut stream, &asked);
+        read(&mut stream)[3] & 15
+    };
+    let (notauth, refused) = (9, 5);
+    assert!(rais.primary.followed()[0].lacks_key);
+    assert_eq!(
+        (asked_with("new-key"), asked_with("xfer-key")),
+        (notauth, refused)
+    );
+    rais.primary.change_keys(Keys::new(vec![key("new-key")]));
+    assert!(!rais.primary.followed()[0].lacks_key);
+    assert_eq!(
+        (asked_with("new-key"), asked_with("xfer-key")),
+        (0, notauth)
+    );
+    rais.primary.change_keys(Keys::default());
+    assert!(rais.primary.followed()[0].lacks_key);
+    assert_eq!(asked_with("new-key"), notauth);
+}
+
 fn now_s() -> u64 {
     (settings().clock)() / 1_000_000
 }

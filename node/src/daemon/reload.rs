@@ -47,10 +47,12 @@ pub async fn follow(daemon: Arc<Daemon>, mut source: Source) {
             }
             Err(error) => tracing::error!(%file, error, "read again, and nothing of it taken"),
         }
+        // What waits already does so beside a broken file too.
+        let waiting = || daemon.reloaded.load_full().map(|one| one.restart.clone());
         daemon.reloaded.store(Some(Arc::new(Reloaded {
             at: WallTime(clock::wall_ms()),
             error: taken.as_ref().err().cloned(),
-            restart: taken.unwrap_or_default(),
+            restart: taken.unwrap_or_else(|_| waiting().unwrap_or_default()),
         })));
     }
 }
