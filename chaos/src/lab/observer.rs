@@ -34,6 +34,10 @@ pub const MAX_TARGETS: usize = 64;
 pub const MAX_PROBES: usize = 8_000_000;
 /// Most announcements kept.
 pub const MAX_CLAIMS: usize = 100_000;
+/// An answer that comes later tells of another moment than that of its question: on a machine with more to
+/// do than cores, frames wait for their turn at one host and not at the next, seen up to 60 ms. Beside
+/// another host's answer it is counted, and is no sign of two owners.
+const LATE: Duration = Duration::from_millis(10);
 /// Answers to the last probes are awaited this long.
 const LAST_ANSWERS: Duration = Duration::from_millis(20);
 /// How long the kernel may take to show us a frame of ours.
@@ -98,6 +102,7 @@ pub(super) struct Tracks {
     pub addresses: Vec<(IpAddr, Vec<Probe>)>,
     pub endpoints: Vec<(Endpoint, Vec<Probe>)>,
     claims: Vec<Claim>,
+    late: u64,
 }
 
 impl Shared {
@@ -132,6 +137,7 @@ impl Lab {
                 addresses: targets.addresses.iter().map(|a| (*a, vec![])).collect(),
                 endpoints: targets.endpoints.iter().map(|e| (*e, vec![])).collect(),
                 claims: vec![],
+                late: 0,
             }),
             changed: Condvar::new(),
         });
@@ -230,6 +236,7 @@ fn report(tracks: Tracks) -> Report {
             })
             .collect(),
         claims: tracks.claims,
+        late: tracks.late,
     }
 }
 
@@ -394,8 +401,12 @@ impl Prober {
         let who = who(seen.from);
         match seen.nonce.and_then(|nonce| asked(self.rounds, nonce)) {
             Some(index) => {
-                if let Some(probe) = probes.get_mut(index) {
-                    probe.who = probe.who.and(who);
+                let Some(probe) = probes.get_mut(index) else {
+                    return;
+                };
+                match judge(probe, who, clock::now()) {
+                    Answer::Counts => probe.who = probe.who.and(who),
+                    Answer::Late => tracks.late += 1,
                 }
             }
             None if tracks.claims.len() < MAX_CLAIMS => tracks.claims.push(Claim {
@@ -405,6 +416,22 @@ impl Prober {
             }),
             None => {}
         }
+    }
+}
+
+/// What an answer is good for.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Counts,
+    Late,
+}
+
+/// Judges an answer of `who` to `probe`, read at `now`: a late one counts only if it is the first.
+fn judge(probe: &Probe, who: Who, now: At) -> Answer {
+    let alone = probe.who == Who::NOBODY || probe.who == who;
+    match alone || now.since(probe.at) <= LATE {
+        true => Answer::Counts,
+        false => Answer::Late,
     }
 }
 
@@ -439,6 +466,20 @@ mod tests {
         assert_eq!(asked(17, 0), Some(16));
         assert_eq!(asked(17, 15), Some(15));
         assert_eq!(asked(17, 1), Some(1));
+    }
+
+    /// Goal: a late answer beside another host's is no sign of two owners; a prompt one is, and so is any
+    /// answer where nobody else has answered. Method: each at both sides of the bound.
+    #[test]
+    fn only_prompt_answers_show_two_owners() {
+        let at = clock::now();
+        let (late, prompt) = (at.after(LATE + Duration::from_micros(1)), at.after(LATE));
+        let (one, two) = (Who::host(1), Who::host(2));
+        let probe = |who| Probe { at, who };
+        assert_eq!(judge(&probe(one), two, prompt), Answer::Counts);
+        assert_eq!(judge(&probe(one), two, late), Answer::Late);
+        assert_eq!(judge(&probe(one), one, late), Answer::Counts);
+        assert_eq!(judge(&probe(Who::NOBODY), two, late), Answer::Counts);
     }
 
     /// Goal: hosts are known by their Ethernet address on the LAN, everyone else is a stranger.

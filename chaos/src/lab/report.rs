@@ -1,7 +1,8 @@
 //! What the observer saw, as intervals: gaps, dual answers, tenures. Pure arithmetic over probes.
 //!
-//! A *probe* is one broadcast frame; every host on the switch gets it within microseconds. So:
-//! - **dual**: one and the same frame was answered by two or more hosts. No window, no guess.
+//! A *probe* is one broadcast frame; every host on the switch gets it within microseconds, if it is not kept
+//! from running. So:
+//! - **dual**: one and the same frame was answered by two or more hosts, promptly (`observer::LATE`).
 //! - **gap**: from the last answered probe to the next answered one, with at least one unanswered
 //!   between. So a gap is never told too short, and too long by less than two probe intervals.
 //! - **tenure**: a run of probes answered by one host alone.
@@ -185,6 +186,8 @@ pub struct Report {
     pub endpoints: Vec<EndpointReport>,
     /// Announcements, in order; at most `observer::MAX_CLAIMS`.
     pub claims: Vec<Claim>,
+    /// Answers beside another host's that came too late to show two owners.
+    pub late: u64,
 }
 
 impl Report {
@@ -443,6 +446,7 @@ mod tests {
             }],
             endpoints: vec![],
             claims: vec![],
+            late: 0,
         };
         let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
         let first = &json["addresses"][0];

@@ -24,7 +24,7 @@ const SLACK: Duration = Duration::from_millis(300);
 /// Connections of one `wrk`, and how many are too many.
 const CONNECTIONS: &str = "40";
 const CAPACITY: &str = "capacity = 40 ";
-/// 50 requests a second on each connection: the machine has other things to do.
+/// A pause before each request: the machine has other things to do.
 const PACE: &str = "function delay() return 20 end\n";
 const PORT: u16 = 80;
 
@@ -44,8 +44,9 @@ fn objects() -> String {
 /// nginx on host `number`, with the guide's configuration.
 fn nginx(lab: &Lab, folder: &Folder, number: u8) -> Process {
     let space = lab.host(number).unwrap();
+    // A file of its own: another one may be reading its.
     let file = folder.file(
-        "nginx.conf",
+        &format!("h{number}.conf"),
         &guide("nginx.conf").replace("http {", "http {\n    access_log off;"),
     );
     let pid = folder.path(&format!("h{number}.pid"));
