@@ -233,7 +233,7 @@ fn happened(array: &Array, asked: u8, index: u64) -> BTreeSet<(usize, u64)> {
 /// end every event of the log is looked for.
 #[test]
 fn each_of_the_eleven_reaches_managers_of_both_versions() {
-    let array = start();
+    let mut array = start();
     let names = ["traps-2c", "traps-3", "informs-3", "informs-2c"];
     let managers: Vec<Manager> = names
         .iter()
@@ -294,6 +294,7 @@ fn each_of_the_eleven_reaches_managers_of_both_versions() {
         arrives(&managers, kind);
     }
     apply(&array, &traps);
+    array.let_others_go_on();
     until("the orphan's time is over", 90, || {
         let told = v2c.arrived();
         told.iter()

@@ -67,3 +67,67 @@ pub(super) fn tried(
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: people see at once who is not reached, and scripts by the exit code. Method: a manager that is
+    /// well and a webhook that is not, as a table and as a trial.
+    #[test]
+    fn who_is_not_reached_stands_out() {
+        let line = |target: &str, dropped, error: Option<&str>| TrapLine {
+            target: target.into(),
+            groups: vec!["web".into(), "db".into()],
+            queued: 2,
+            sent: 40,
+            failed: 3,
+            dropped,
+            error: error.map(str::to_owned),
+        };
+        let mut report = TrapsReport {
+            told: 7,
+            targets: vec![
+                line("snmp 10.0.0.1:162", 0, None),
+                line("https://hooks.example", 1, Some("it answers 410 Gone")),
+            ],
+        };
+        let text = targets(&report, Style::PLAIN);
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| {
+                line.split("  ")
+                    .filter(|one| !one.is_empty())
+                    .map(str::trim)
+                    .collect()
+            })
+            .collect();
+        assert_eq!(
+            lines[1],
+            ["snmp 10.0.0.1:162", "web db", "40", "2", "3", "0", "-"]
+        );
+        assert_eq!(lines[2][5..], ["1", "it answers 410 Gone"]);
+        report.targets.clear();
+        assert!(targets(&report, Style::PLAIN).contains("nobody is told"));
+        let trial = |good| TrapTrial {
+            target: "snmp 10.0.0.1:162".into(),
+            good,
+            said: "so it went".into(),
+        };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut console = Console {
+            out: &mut out,
+            err: &mut err,
+            style: Style::PLAIN,
+        };
+        let look = Look::default();
+        tried(&[trial(true)], look, &mut console).unwrap();
+        let bad = tried(&[trial(true), trial(false)], look, &mut console);
+        assert!(
+            bad.unwrap_err()
+                .to_string()
+                .starts_with("1 of 2 were not reached")
+        );
+        assert!(String::from_utf8(out).unwrap().contains("failed"));
+    }
+}

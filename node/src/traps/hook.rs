@@ -46,6 +46,18 @@ impl Hook {
     /// # Errors
     /// This host does not have the key, or this system trusts nobody.
     pub fn new(target: &Webhook, keys: &[(String, hmac::Key)]) -> Result<Self, Failure> {
+        Self::trusting(target, keys, system_roots)
+    }
+
+    /// One whose certificate the roots are to vouch for.
+    ///
+    /// # Errors
+    /// This host does not have the key, or there are no roots.
+    pub(super) fn trusting(
+        target: &Webhook,
+        keys: &[(String, hmac::Key)],
+        roots: fn() -> RootCertStore,
+    ) -> Result<Self, Failure> {
         let url = WebUrl::parse(&target.url).map_err(|no| Failure::lasting(no.what))?;
         let key = target.key.as_ref().map(|name| {
             let found = keys.iter().find(|(known, _)| known == name);
@@ -54,7 +66,7 @@ impl Hook {
                 .map(|(_, key)| key.clone())
                 .ok_or_else(|| Failure::lasting(words()))
         });
-        let tls = url.tls.then(connector).transpose()?;
+        let tls = url.tls.then(|| connector(roots())).transpose()?;
         Ok(Self {
             url,
             key: key.transpose()?,
@@ -169,9 +181,14 @@ fn signature(key: &hmac::Key, now_s: u64, body: &str) -> String {
     format!("t={now_s},v1={hex}")
 }
 
-fn connector() -> Result<TlsConnector, Failure> {
+/// Whom this system trusts; nobody where that can't be read.
+fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+fn connector(roots: RootCertStore) -> Result<TlsConnector, Failure> {
     if roots.is_empty() {
         let words =
             "this system has no root certificates: install ca-certificates, or set SSL_CERT_FILE";

@@ -158,7 +158,8 @@ impl Worker {
         while let Some((queued, told)) = waiting.recv().await {
             for (number, event) in &told.events {
                 self.deliver((*number, event), queued).await;
-                lock(&self.count).queued -= 1;
+                let mut count = lock(&self.count);
+                count.queued = count.queued.saturating_sub(1);
             }
             lock(&self.count).done = told.index;
             self.progressed.notify_one();

@@ -28,6 +28,7 @@ use statemachine::State;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{TrapLine, TrapTrial, TrapsReport};
+use crate::clock;
 use crate::config::{Complaint, TrapKeys};
 use line::Count;
 use target::{Target, targets_of};
@@ -76,6 +77,18 @@ pub struct Tenure {
     since: Instant,
 }
 
+impl Tenure {
+    fn begin(term: u64, state: &State) -> Self {
+        let array = state.array.unwrap_or_default();
+        Self {
+            array: array.to_string(),
+            id: array.0,
+            term,
+            since: clock::monotonic(),
+        }
+    }
+}
+
 /// The secrets of this host, ready for use.
 #[derive(Clone, Default)]
 pub struct Secrets {
@@ -119,6 +132,15 @@ impl Book {
     fn of(&self, target: &Target) -> Arc<Mutex<Count>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(all.entry(target.clone()).or_default())
+    }
+
+    /// A copy of it, as far as there is one.
+    fn read(&self, target: &Target) -> Count {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all
+            .get(target)
+            .map(|count| count.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        count.unwrap_or_default()
     }
 
     /// Forgets targets that no policy names any more.
@@ -169,8 +191,7 @@ impl Traps {
     /// Who is told by the policies of `state`, and what became of it on this host.
     pub fn report(&self, state: &State) -> TrapsReport {
         let line = |(target, groups): (Target, Vec<String>)| {
-            let count = self.book.of(&target);
-            let count = count.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = self.book.read(&target);
             TrapLine {
                 target: target.shown(),
                 groups,
@@ -178,7 +199,7 @@ impl Traps {
                 sent: count.sent,
                 failed: count.failed,
                 dropped: count.dropped,
-                error: count.failing.clone(),
+                error: count.failing,
             }
         };
         TrapsReport {

@@ -5,19 +5,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use statemachine::{HostId, State};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
 
 use super::line::{Line, Pace, Told};
 use super::mib::TEST;
 use super::target::{Target, targets_of};
-use super::{Book, Secrets, Tenure, Trial};
+use super::{Book, Failure, Secrets, Tenure, Trial};
 use crate::api::{EventRecord, TrapTrial, WallTime};
 use crate::clock;
 use crate::daemon::journal::Journal;
 use crate::raft::RaftView;
+
+/// A trial takes no longer: a host that forwards it to the leader waits for 6 s.
+const TRIAL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where the teller looks.
 pub struct Sources {
@@ -50,6 +55,8 @@ pub(super) async fn run(
 ) {
     let mut happening = sources.journal.follow();
     let mut telling: Option<Telling> = None;
+    // Outlives the telling: in one term its clock must not begin anew.
+    let mut tenure: Option<Tenure> = None;
     let progressed = Arc::new(Notify::new());
     loop {
         tokio::select! {
@@ -69,16 +76,31 @@ pub(super) async fn run(
             telling = None;
             continue;
         };
+        if tenure.as_ref().is_none_or(|tenure| tenure.term != term) {
+            tenure = Some(Tenure::begin(term, &state));
+        }
         let current = telling.take().filter(|telling| telling.tenure.term == term);
-        let mut current = current.unwrap_or_else(|| Telling::begin(term, &state));
+        let begin = || tenure.clone().map(|tenure| Telling::begin(tenure, &state));
+        let Some(mut current) = current.or_else(begin) else {
+            continue;
+        };
         current.follow(&state, (&sources.journal, &secrets), &book, &progressed);
         current.mark(&state, &marks);
         telling = Some(current);
     }
 }
 
+/// The events of an entry that a target of these groups wants, each with its number.
+fn wanted(target: &Target, groups: &[String], entry: &[EventRecord]) -> Vec<(usize, EventRecord)> {
+    let all = entry.iter().enumerate();
+    let wanted = all.filter(|(_, event)| target.wants(event, groups));
+    wanted
+        .map(|(number, event)| (number, event.clone()))
+        .collect()
+}
+
 /// The telling of one leader.
-struct Telling {
+pub(super) struct Telling {
     tenure: Tenure,
     /// Events up to this index were queued.
     cursor: u64,
@@ -86,22 +108,16 @@ struct Telling {
 }
 
 impl Telling {
-    fn begin(term: u64, state: &State) -> Self {
-        let array = state.array.unwrap_or_default();
+    pub(super) fn begin(tenure: Tenure, state: &State) -> Self {
         Self {
-            tenure: Tenure {
-                array: array.to_string(),
-                id: array.0,
-                term,
-                since: clock::monotonic(),
-            },
+            tenure,
             cursor: state.told,
             lines: BTreeMap::new(),
         }
     }
 
     /// Queues what happened since for whom the policies name now.
-    fn follow(
+    pub(super) fn follow(
         &mut self,
         state: &State,
         (journal, secrets): (&Journal, &Secrets),
@@ -141,11 +157,7 @@ impl Telling {
         };
         for (target, line) in &self.lines {
             let groups = targets.get(target).map(Vec::as_slice).unwrap_or_default();
-            let wanted = |(_, event): &(usize, &EventRecord)| target.wants(event, groups);
-            let events = entry.iter().enumerate().filter(wanted);
-            let events: Vec<_> = events
-                .map(|(number, event)| (number, event.clone()))
-                .collect();
+            let events = wanted(target, groups, entry);
             if !events.is_empty() {
                 line.push(Told { index, events });
             }
@@ -154,7 +166,7 @@ impl Telling {
     }
 
     /// Says how far everybody who takes events has been told.
-    fn mark(&self, state: &State, marks: &watch::Sender<u64>) {
+    pub(super) fn mark(&self, state: &State, marks: &watch::Sender<u64>) {
         let held = self.lines.values().filter_map(Line::holds).min();
         let mark = held.unwrap_or(self.cursor);
         if !self.lines.is_empty() && mark > state.told {
@@ -181,7 +193,11 @@ impl Telling {
                 let (mut courier, tenure) = (target.courier(secrets), self.tenure.clone());
                 let event = event.clone();
                 tokio::spawn(async move {
-                    let told = courier.tell((0, &event), &tenure).await;
+                    let told = courier.tell((0, &event), &tenure);
+                    let told = timeout(TRIAL_PATIENCE, told).await.unwrap_or_else(|_| {
+                        let words = format!("no answer within {} s", TRIAL_PATIENCE.as_secs());
+                        Err(Failure::passing(words))
+                    });
                     TrapTrial {
                         target: target.shown(),
                         good: told.is_ok(),

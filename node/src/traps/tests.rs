@@ -1,24 +1,35 @@
 //! Messages against keys of the standards, a manager in a thread, a webhook that fails first.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ring::hmac;
-use statemachine::{SnmpSecurity, SnmpTarget, Webhook};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use statemachine::{
+    Applied, ArrayId, Effect, Epoch, Group, Happening, HostId, LogTime, Policy, SnmpSecurity,
+    SnmpTarget, State, Traps, Webhook, Zone,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio_rustls::TlsAcceptor;
 
+use super::hook::Hook;
 use super::line::{Line, Pace, Told};
 use super::mib::{self, Origin};
 use super::pdu::{self, Answer};
-use super::target::Target;
+use super::target::{Target, targets_of};
+use super::teller::Telling;
 use super::usm::{self, Engine, User};
 use super::{Book, Secrets, Tenure};
 use crate::api::{EventRecord, WallTime};
 use crate::clock;
 use crate::config::Auth;
+use crate::daemon::journal::Journal;
+use crate::pki::testing::founder;
+use crate::raft::{AppliedEntry, Step};
 
 /// As usual, a hundred times as fast.
 const PACE: Pace = Pace {
@@ -84,6 +95,23 @@ fn messages_of_version_3_are_read_by_their_user_alone() {
         assert_eq!(other.read(&message), None);
         let unknown = user.message(&Engine::default(), usm::REPORTABLE, 1, 0, pdu());
         assert!(!user.read(&unknown).unwrap().signed);
+    }
+}
+
+proptest::proptest! {
+    /// Goal: whatever a stranger answers, nothing panics and nothing is believed. Method: random bytes,
+    /// also behind the beginning of a message.
+    #[test]
+    fn random_bytes_are_no_answer(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+        static USER: OnceLock<User> = OnceLock::new();
+        let user = USER.get_or_init(|| User::new("rais", Auth::Sha256, ("maplesyrup", "pancakes!")));
+        let own = user.message(&usm::own_engine([9; 16], 5, 77), 0, 40, 12, Vec::new());
+        for kept in [0, 2, 5, 20, 60] {
+            let mut bytes = bytes.clone();
+            bytes.splice(..0, own[..kept].iter().copied());
+            proptest::prop_assert!(user.read(&bytes).is_none_or(|heard| !heard.signed));
+            let _unsigned = pdu::read_v2c(&bytes);
+        }
     }
 }
 
@@ -239,9 +267,72 @@ async fn who_lacks_the_secret_tells_nobody() {
     }
 }
 
+/// Goal: over TLS only a server that the roots vouch for gets an event. Method: a server with a certificate
+/// of its own, which one webhook trusts; then the system's roots, which do not know it.
+#[tokio::test]
+async fn over_tls_only_who_is_trusted_gets_events() {
+    static ROOT: OnceLock<CertificateDer<'static>> = OnceLock::new();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    ROOT.set(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![made.cert.der().clone()],
+            made.signing_key.serialize_der().try_into().unwrap(),
+        );
+    let acceptor = TlsAcceptor::from(Arc::new(server.unwrap()));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let target = Webhook {
+        url: format!("https://{}/", listener.local_addr().unwrap()),
+        key: None,
+    };
+    let served = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (head, _) = answer(acceptor.accept(stream).await.unwrap(), "200 Good").await;
+        let (stream, _) = listener.accept().await.unwrap();
+        (head, acceptor.accept(stream).await.is_err())
+    });
+    let trusted = || {
+        let mut roots = RootCertStore::empty();
+        roots.add(ROOT.get().unwrap().clone()).unwrap();
+        roots
+    };
+    let other = || {
+        let mut roots = RootCertStore::empty();
+        roots.add(founder(1).authority().der().clone()).unwrap();
+        roots
+    };
+    let told = event(4, "hostDown");
+    let hook = Hook::trusting(&target, &[], trusted).unwrap();
+    hook.tell(&told, 0, &tenure()).await.unwrap();
+    let hook = Hook::trusting(&target, &[], other).unwrap();
+    let failure = hook.tell(&told, 0, &tenure()).await.unwrap_err();
+    assert!(
+        failure.words.starts_with("TLS: invalid peer certificate"),
+        "{failure:?}"
+    );
+    let nobody = Hook::trusting(&target, &[], RootCertStore::empty);
+    assert!(nobody.is_err_and(|failure| failure.words.contains("no root certificates")));
+    let (head, refused) = served.await.unwrap();
+    assert!(
+        head.starts_with("POST / HTTP/1.1") && !head.contains("rais-signature"),
+        "{head}"
+    );
+    assert!(refused);
+}
+
 /// One request, answered with `status`: its head and its body.
 async fn serve(listener: &TcpListener, status: &str) -> (String, String) {
-    let (mut stream, _) = listener.accept().await.unwrap();
+    answer(listener.accept().await.unwrap().0, status).await
+}
+
+async fn answer<S>(mut stream: S, status: &str) -> (String, String)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut text = String::new();
     let mut buffer = [0; 4_096];
     loop {
@@ -365,4 +456,107 @@ async fn a_full_queue_drops_and_counts() {
     assert_eq!(count.lock().unwrap().last, 1_024);
     drop(line);
     assert_eq!(count.lock().unwrap().queued, 0);
+}
+
+/// A state that two groups' policies name targets in, with this host as leader of term 3.
+fn state(told: u64) -> State {
+    let hook = |name: &str| Webhook {
+        url: format!("http://127.0.0.1:1/{name}"),
+        key: None,
+    };
+    let mut state = State {
+        array: Some(ArrayId([9; 16])),
+        leader: Some((HostId(1), 3)),
+        index: 9,
+        told,
+        ..State::default()
+    };
+    for (group, names) in [("db", ["both", "db"]), ("web", ["both", "web"])] {
+        let mut policy = Policy::new(group, &format!("{group}.example."));
+        policy.traps = Some(Traps {
+            snmp: Vec::new(),
+            webhook: names.map(hook).to_vec(),
+        });
+        let group = Group {
+            policy,
+            generation: 1,
+            deleting: false,
+            members: Default::default(),
+            zone: Zone::new(1, 5),
+        };
+        state.groups.insert(group.policy.name.clone(), group);
+    }
+    state
+}
+
+/// What happened: host 2 went down, then the group `db` got an address and host 2 came back.
+fn journal(state: &State) -> Journal {
+    let journal = Journal::new();
+    let effect = |what| Effect::new(what).host(HostId(2));
+    let acquire = Happening::Acquire {
+        epoch: Epoch(1),
+        acquire_ms: 1,
+        announce_ms: 1,
+    };
+    let down = Happening::HostDown { fence_ms: 1 };
+    let entries = [
+        (4, vec![effect(down)]),
+        (
+            5,
+            vec![
+                effect(acquire).group(&"db".into()),
+                effect(Happening::HostUp),
+            ],
+        ),
+    ];
+    let entry = |(index, effects)| AppliedEntry {
+        at: LogTime(1),
+        wall: 1,
+        applied: Applied {
+            index,
+            outcomes: Vec::new(),
+            effects,
+        },
+    };
+    journal.take_in(&Step {
+        state: Arc::new(state.clone()),
+        index: 9,
+        entries: entries.into_iter().map(entry).collect(),
+        replay: false,
+    });
+    journal
+}
+
+/// Goal: a group's events go to those whom its policy names, the array's to everybody once; a new leader
+/// goes on after the mark, and moves it when everybody was told or takes nothing.
+/// Method: the same events, told from two marks to targets that nobody serves.
+#[tokio::test]
+async fn everybody_is_told_once_of_what_concerns_him_after_the_mark() {
+    for (told, of_db, of_others) in [(3, 3, 2), (4, 2, 1)] {
+        let (state, book, progressed) = (state(told), Book::default(), Arc::new(Notify::new()));
+        let (marks, marked) = watch::channel(0);
+        let mut telling = Telling::begin(tenure(), &state);
+        let journal = journal(&state);
+        let sources = (&journal, &Secrets::default());
+        telling.follow(&state, sources, &book, &progressed);
+        telling.follow(&state, sources, &book, &progressed);
+        let all = targets_of(&state);
+        assert_eq!(all.len(), 3, "one of them is named twice");
+        for (target, groups) in &all {
+            let concerned = groups.contains(&"db".to_owned());
+            let expected = if concerned { of_db } else { of_others };
+            assert_eq!(
+                book.read(target).queued,
+                expected,
+                "{groups:?} after {told}"
+            );
+        }
+        telling.mark(&state, &marks);
+        assert_eq!(*marked.borrow(), 0, "nobody has been told yet");
+        while all.keys().any(|target| book.read(target).failing.is_none()) {
+            progressed.notified().await;
+        }
+        telling.mark(&state, &marks);
+        assert_eq!(*marked.borrow(), 5, "who takes nothing holds up nothing");
+    }
 }
