@@ -29,6 +29,8 @@ pub fn start(config: LogConfig) -> Relevel {
     let stream = std::env::var("JOURNAL_STREAM").ok();
     let journal = stream.is_some() && stream == own_stream();
     let log = tracing_subscriber::fmt::layer()
+        // It would be told on standard error too, where a reader that has gone makes that a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(false);
     let line = format::format().with_target(false).with_ansi(false);

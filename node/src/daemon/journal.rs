@@ -70,19 +70,12 @@ impl Journal {
     /// Events after log index `since`, the oldest first; without it, the newest `limit`.
     pub fn read(&self, since: Option<u64>, limit: usize) -> Vec<EventRecord> {
         let (ring, _) = &*self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        match since {
-            Some(since) => ring
-                .iter()
-                .filter(|event| event.index > since)
-                .take(limit)
-                .cloned()
-                .collect(),
-            None => ring
-                .iter()
-                .skip(ring.len().saturating_sub(limit))
-                .cloned()
-                .collect(),
-        }
+        // In the order of the log, so what is new is found without a look at the rest.
+        let from = match since {
+            Some(since) => ring.partition_point(|event| event.index <= since),
+            None => ring.len().saturating_sub(limit),
+        };
+        ring.range(from..).take(limit).cloned().collect()
     }
 
     /// The last failover of each address.

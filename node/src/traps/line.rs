@@ -49,6 +49,8 @@ pub struct Count {
     pub queued: u64,
     /// Why the last attempt failed, if it did.
     pub failing: Option<String>,
+    /// There is no room for what waits.
+    pub full: bool,
     /// Index of the last entry that was queued, and of the last that was told or given up.
     pub last: u64,
     /// See there.
@@ -113,14 +115,14 @@ impl Line {
         match self.queue.try_send((clock::monotonic(), told)) {
             Ok(()) => {
                 count.queued += events;
-                count.last = index;
+                (count.last, count.full) = (index, false);
             }
             Err(_) => {
-                if count.dropped == 0 {
-                    let words = "the queue is full; its newest events are dropped and counted";
+                count.dropped += events;
+                if !std::mem::replace(&mut count.full, true) {
+                    let words = "too many events wait; the newest are dropped and counted";
                     tracing::warn!(target = self.name, "{words}");
                 }
-                count.dropped += events;
             }
         }
     }

@@ -24,10 +24,17 @@ const MAX_ROUNDS: u32 = 4;
 /// Longest answer, in bytes; longer ones are cut, and then make no sense.
 const MAX_ANSWER: usize = 2_048;
 
+/// As whom it is told.
+enum Security {
+    Community(String),
+    User(User),
+}
+
 /// A manager.
 pub struct Manager {
-    target: SnmpTarget,
-    user: Option<User>,
+    address: SocketAddr,
+    inform: bool,
+    security: Security,
     /// Its clock, and when it showed that; for informs of version 3.
     engine: Option<(Engine, Instant)>,
 }
@@ -38,17 +45,18 @@ impl Manager {
     /// # Errors
     /// This host does not have the user's passwords.
     pub fn new(target: &SnmpTarget, users: &[User]) -> Result<Self, Failure> {
-        let user = match &target.security {
-            SnmpSecurity::Community(_) => None,
+        let security = match &target.security {
+            SnmpSecurity::Community(community) => Security::Community(community.clone()),
             SnmpSecurity::User(name) => {
                 let found = users.iter().find(|user| user.name() == name);
                 let words = || format!("this host's file has no [[traps.user]] named {name}");
-                Some(found.cloned().ok_or_else(|| Failure::lasting(words()))?)
+                Security::User(found.cloned().ok_or_else(|| Failure::lasting(words()))?)
             }
         };
         Ok(Self {
-            target: target.clone(),
-            user,
+            address: target.target,
+            inform: target.inform,
+            security,
             engine: None,
         })
     }
@@ -66,35 +74,29 @@ impl Manager {
         let Some(bindings) = mib::bindings(event, origin) else {
             return Ok(());
         };
-        let socket = connect(self.target.target).await;
+        let socket = connect(self.address).await;
         let socket = socket.map_err(|error| Failure::passing(error.to_string()))?;
         // Only told apart from others that wait at the same time: none do.
         let request = draw() & 0x7fff_ffff;
-        let tag = if self.target.inform {
-            pdu::INFORM
-        } else {
-            pdu::TRAP
-        };
+        let tag = if self.inform { pdu::INFORM } else { pdu::TRAP };
         let pdu = pdu::pdu(tag, request, &bindings);
-        match (&self.user, &self.target.security) {
-            (Some(user), _) if self.target.inform => {
+        match &self.security {
+            Security::User(user) if self.inform => {
                 inform(&socket, user, &mut self.engine, (request, &pdu)).await
             }
-            (Some(user), _) => {
+            Security::User(user) => {
                 let own = usm::own_engine(tenure.id, tenure.term, up.as_secs());
                 send(&socket, &user.message(&own, 0, request, salt(), pdu)).await
             }
-            (None, SnmpSecurity::Community(community)) => {
+            Security::Community(community) => {
                 send(&socket, &pdu::v2c(community, pdu)).await?;
-                if !self.target.inform {
+                if !self.inform {
                     return Ok(());
                 }
-                let answer = hear(&socket, |bytes| {
-                    pdu::read_v2c(bytes).filter(|answer| answer.request == u64::from(request))
-                });
+                let answers = |answer: &Answer| answer.request == u64::from(request);
+                let answer = hear(&socket, |bytes| pdu::read_v2c(bytes).filter(answers));
                 judge(&answer.await?)
             }
-            (None, SnmpSecurity::User(_)) => Ok(()),
         }
     }
 }

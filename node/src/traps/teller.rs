@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use statemachine::{HostId, State};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
@@ -71,6 +71,8 @@ pub(super) async fn run(
                 (None, _) => return,
             },
         }
+        // One look at the journal is for all that has happened.
+        while matches!(happening.try_recv(), Ok(_) | Err(TryRecvError::Lagged(_))) {}
         let state = (sources.state)();
         let Some(term) = sources.term(&state) else {
             telling = None;
