@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chaos::lab::array::{Array, home_addresses};
 use chaos::lab::{At, Lab, Process, Targets, now};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::watched::{Folder, LOOK, apply};
 use crate::{GAP, HOME, lab, turn};
@@ -97,13 +98,9 @@ fn await_load(array: &Array<'_>, lab: &Lab, number: u8) {
 
 /// Ends `wrk` as Ctrl-C does, and gives what it says.
 fn ended(wrk: &Process) -> String {
-    let kill = std::process::Command::new("kill")
-        .args(["-INT", &wrk.pid().to_string()])
-        .status();
-    assert!(
-        kill.unwrap().success() && wrk.wait_exit(HOME),
-        "wrk does not end"
-    );
+    let pid = Pid::from_raw(wrk.pid().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    assert!(wrk.wait_exit(HOME), "wrk does not end");
     let said = std::fs::read_to_string(wrk.log()).unwrap();
     let lines = said.lines().map(str::trim);
     let telling = lines.filter(|line| {
