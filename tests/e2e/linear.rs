@@ -85,7 +85,7 @@ impl<'lab> Api<'lab> {
         ))
     }
 
-    /// Writes the next value through `host`; false if it was surely not written.
+    /// Writes the next value through `host`; none if it was surely not written.
     fn write(&self, client: u64, host: u8) -> Option<Operation> {
         let value = self.next.fetch_add(1, Ordering::Relaxed);
         let body = format!("name = \"web\"\nzone = \"web.example.\"\nttl = \"{value}s\"\n");

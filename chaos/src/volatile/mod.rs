@@ -1,6 +1,6 @@
 //! A disk that forgets: a file system in memory, mounted through FUSE, on which nothing is durable
 //! before it was synced. `crash` cuts its power: some or all of what was not synced is gone. It can
-//! also fill up, fail, tear writes, lie about syncs, and be damaged.
+//! also fill up, fail, tear writes, turn read-only, and be damaged.
 //!
 //! For the real store and the real daemon: kill what runs on it, `crash`, start again. ADR-0045 says
 //! why this layer and what it can't show.
@@ -58,8 +58,6 @@ pub enum Trouble {
     FailedSyncs,
     /// Mounted read-only after an error: EROFS.
     ReadOnly,
-    /// Each sync says that it is done, and is not.
-    LostSyncs,
 }
 
 /// A mounted disk. Dropping it unmounts, and all that was on it is gone.
