@@ -304,11 +304,15 @@ fn spares_and_observers_are_told_by_every_door() {
     array.reconfigure(2, |text| {
         text.replace("preferred = [\"127.77.1.2/8\"]", "preferred = []")
     });
+    told(&array, "web", 2, "spare", true);
+    until("the spare could take h3's address", SOON_S, || {
+        let plan = array.rais(1, &["plan", "--if", "down h3"]);
+        plan.out.contains("give 127.77.1.3 to h2").then_some(())
+    });
     array.reconfigure(3, |text| {
         let (rest, _member) = text.split_once("[[member]]").unwrap();
         format!("observer = true\n{rest}")
     });
-    told(&array, "web", 2, "spare", true);
     until("every host knows the observer", SOON_S, || {
         let is = |asked| Some(array.try_json(asked, &["hosts"])?[2]["observer"] == true);
         (1..=3).all(|asked| is(asked) == Some(true)).then_some(())
