@@ -12,13 +12,13 @@ use super::clock::{self, At};
 use super::error::LabError;
 use super::net::{CONTROL_PORT, Network, host_name};
 use super::process::{Process, Scope};
-use super::{Lab, Observer};
+use super::{Lab, Observer, wall};
 use serde_json::Value;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 /// Most hosts of an array: their addresses are 10.77.0.101 to 109.
@@ -76,12 +76,16 @@ pub enum ArrayError {
     },
 }
 
-/// Where `rais` is for the running test or example: `target/PROFILE/rais`.
+/// Where `rais` is: beside the running program, or for a test or example `target/PROFILE/rais`.
 ///
 /// # Errors
 /// It was not built.
 pub fn built_binary() -> Result<PathBuf, ArrayError> {
     let me = std::env::current_exe().unwrap_or_default();
+    let beside = me.with_file_name("rais");
+    if beside.exists() {
+        return Ok(beside);
+    }
     // A test is in PROFILE/deps, an example in PROFILE/examples.
     let profile = me.parent().and_then(Path::parent);
     let path = profile.unwrap_or(Path::new("target")).join("rais");
@@ -117,6 +121,8 @@ pub struct ArraySpec {
     pub timing: &'static str,
     /// Each host's data on a disk of its own ([`Lab::disk`]), which can be frozen.
     pub disks: bool,
+    /// Each daemon with a wall clock of its own, which can be stepped.
+    pub clocks: bool,
 }
 
 impl ArraySpec {
@@ -127,6 +133,7 @@ impl ArraySpec {
             hosts,
             timing: "lan",
             disks: false,
+            clocks: false,
         }
     }
 }
@@ -137,6 +144,10 @@ pub struct Array<'lab> {
     lab: &'lab Lab,
     dir: PathBuf,
     binary: PathBuf,
+    /// The library that makes wall clocks wrong, where that is wanted.
+    wall: Option<PathBuf>,
+    /// What each host runs.
+    binaries: Vec<PathBuf>,
     spec: ArraySpec,
     data: Vec<PathBuf>,
     daemons: Vec<Option<Process>>,
@@ -170,6 +181,8 @@ impl<'lab> Array<'lab> {
         let mut array = Self {
             lab,
             dir,
+            wall: spec.clocks.then(|| wall::build(lab.logs())).transpose()?,
+            binaries: vec![binary.clone(); usize::from(hosts)],
             binary,
             spec,
             data: Vec::new(),
@@ -309,18 +322,23 @@ impl<'lab> Array<'lab> {
     /// As for [`Array::start`].
     pub fn start_under(&mut self, host: u8, words: &[&str]) -> Result<(), ArrayError> {
         let space = self.lab.host(host)?;
+        let slot = usize::from(host).checked_sub(1);
+        let binary = slot.and_then(|slot| self.binaries.get(slot));
+        let binary = binary.unwrap_or(&self.binary);
         let mut command = match words.split_first() {
             Some((program, words)) => {
                 let mut command = space.command(program);
-                command.args(words).arg(&self.binary);
+                command.args(words).arg(binary);
                 command
             }
-            None => space.command(&self.binary),
+            None => space.command(binary),
         };
+        if let Some(library) = &self.wall {
+            command.envs(wall::environment(self.lab.logs(), library, host)?);
+        }
         let config = self.dir.join(format!("h{host}.toml"));
         command.args(["node", "--config"]).arg(config);
         let daemon = space.spawn("rais", &mut command)?;
-        let slot = usize::from(host).checked_sub(1);
         if let Some(slot) = slot.and_then(|slot| self.daemons.get_mut(slot)) {
             *slot = Some(daemon);
         }
@@ -387,26 +405,76 @@ impl<'lab> Array<'lab> {
         self.start(host)
     }
 
+    /// From its next start on `host` runs `binary`: an upgrade, or a downgrade.
+    ///
+    /// # Errors
+    /// It can't be copied into the lab.
+    pub fn install(&mut self, host: u8, binary: &Path) -> Result<(), ArrayError> {
+        let own = self.dir.join(format!("rais-{}", host_name(host)));
+        let aside = own.with_extension("new");
+        // Renamed into place: the old one may still run.
+        let done = fs::copy(binary, &aside).and_then(|_| fs::rename(&aside, &own));
+        done.map_err(|source| file_error(&own, source))?;
+        let slot = usize::from(host).checked_sub(1);
+        if let Some(slot) = slot.and_then(|slot| self.binaries.get_mut(slot)) {
+            *slot = own;
+        }
+        Ok(())
+    }
+
+    /// Asks hosts in turn for an audit until one answers. What it found broken; nothing: all is well.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn audit(&self) -> Result<Vec<String>, ArrayError> {
+        let mut why = None;
+        for host in 1..=self.spec.hosts {
+            match self.output(host, &["audit", "--json"]) {
+                Ok(output) => match serde_json::from_slice::<Value>(&output.stdout) {
+                    Ok(report) => {
+                        let broken = report["broken"].as_array().cloned().unwrap_or_default();
+                        let words = |one: &Value| format!("{}: {}", one["law"], one["detail"]);
+                        return Ok(broken.iter().map(words).collect());
+                    }
+                    Err(_) => {
+                        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                        why = Some(self.refused(host, &["audit"], said));
+                    }
+                },
+                Err(error) => why = Some(error),
+            }
+        }
+        Err(why.unwrap_or_else(|| self.refused(1, &["audit"], "no hosts".to_owned())))
+    }
+
+    fn refused(&self, host: u8, arguments: &[&str], said: String) -> ArrayError {
+        let command = arguments.join(" ");
+        ArrayError::Refused {
+            host,
+            command,
+            said,
+        }
+    }
+
+    fn output(&self, host: u8, arguments: &[&str]) -> Result<Output, ArrayError> {
+        let space = self.lab.host(host)?;
+        let mut command = space.command("timeout");
+        command.arg(COMMAND_S).arg(&self.binary).args(arguments);
+        command.arg("--data-dir").arg(self.data(host));
+        let output = command.output();
+        output.map_err(|error| self.refused(host, arguments, error.to_string()))
+    }
+
     /// What `rais` with `arguments` prints when typed on `host`.
     ///
     /// # Errors
     /// It failed, or took longer than [`COMMAND_S`] seconds.
     pub fn rais(&self, host: u8, arguments: &[&str]) -> Result<String, ArrayError> {
-        let space = self.lab.host(host)?;
-        let mut command = space.command("timeout");
-        command.arg(COMMAND_S).arg(&self.binary).args(arguments);
-        command.arg("--data-dir").arg(self.data(host));
-        let refused = |said: String| ArrayError::Refused {
-            host,
-            command: arguments.join(" "),
-            said,
-        };
-        let output = command
-            .output()
-            .map_err(|error| refused(error.to_string()))?;
+        let output = self.output(host, arguments)?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(refused(format!("{}: {}", output.status, said.trim())));
+            let said = format!("{}: {}", output.status, said.trim());
+            return Err(self.refused(host, arguments, said));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -14,8 +14,9 @@ pub(super) const PROGRAMS: [(&str, &str); 3] = [
     ("nft", "nftables"),
 ];
 
-/// The programs that disks of the lab need besides.
-const DISK_PROGRAMS: [(&str, &str); 4] = [
+/// The programs that disks and clocks of the lab need besides.
+const OTHER_PROGRAMS: [(&str, &str); 5] = [
+    ("cc", "gcc"),
     ("fsfreeze", "util-linux"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
@@ -80,7 +81,7 @@ fn run_with(
 }
 
 fn start_error(program: &'static str, command: &str, source: std::io::Error) -> LabError {
-    let mut known = PROGRAMS.iter().chain(&DISK_PROGRAMS);
+    let mut known = PROGRAMS.iter().chain(&OTHER_PROGRAMS);
     let known = known.find(|(name, _)| *name == program);
     match known {
         Some((program, package)) if source.kind() == ErrorKind::NotFound => {

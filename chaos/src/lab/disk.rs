@@ -15,6 +15,7 @@ use super::error::LabError;
 use super::net::host_name;
 use super::{Lab, names};
 use std::fs;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use std::time::Duration;
 const DISK_BYTES: u64 = 256 << 20;
 /// Where the disks of a lab are, in its directory.
 const DISKS: &str = "disks";
+/// The file that fills a disk, and how much of it is written at once.
+const FILLER: &str = "filler";
+const FILL_CHUNK: usize = 1 << 20;
 /// Processes that were just killed may hold a disk for a moment: so often it is tried again.
 const UNMOUNT_ROUNDS: usize = 50;
 /// Between two tries.
@@ -93,15 +97,40 @@ impl Lab {
 
     /// Freezes the disk of host `host`.
     pub(super) fn freeze(&self, host: u8) -> Result<Frozen, LabError> {
-        let disk = place(self.logs(), host);
-        if !mounted_below(self.logs()).contains(&disk) {
-            return Err(LabError::Range {
-                what: format!("h{host} has no disk of its own"),
-                allowed: "one that `Lab::disk` was called for".to_owned(),
-            });
-        }
-        Frozen::new(disk)
+        Frozen::new(self.own_disk(host)?)
     }
+
+    /// Fills the disk of host `host`, and gives the file that takes all the room.
+    pub(super) fn fill(&self, host: u8) -> Result<PathBuf, LabError> {
+        let file = self.own_disk(host)?.join(FILLER);
+        let failed = |source| LabError::system(format!("fill {}", file.display()), source);
+        let mut filler = fs::File::create(&file).map_err(failed)?;
+        let chunk = vec![0; FILL_CHUNK];
+        loop {
+            match filler.write(&chunk) {
+                Ok(_) => {}
+                Err(full) if full.kind() == ErrorKind::StorageFull => return Ok(file),
+                Err(other) => return Err(failed(other)),
+            }
+        }
+    }
+
+    fn own_disk(&self, host: u8) -> Result<PathBuf, LabError> {
+        let disk = place(self.logs(), host);
+        if mounted_below(self.logs()).contains(&disk) {
+            return Ok(disk);
+        }
+        Err(LabError::Range {
+            what: format!("h{host} has no disk of its own"),
+            allowed: "one that `Lab::disk` was called for".to_owned(),
+        })
+    }
+}
+
+/// Makes room again.
+pub(super) fn remove(filler: &Path) -> Result<(), LabError> {
+    let failed = |source| LabError::system(format!("remove {}", filler.display()), source);
+    fs::remove_file(filler).map_err(failed)
 }
 
 fn place(lab: &Path, host: u8) -> PathBuf {

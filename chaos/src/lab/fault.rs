@@ -10,12 +10,14 @@
 use super::Lab;
 use super::clock::{self, At};
 use super::command;
-use super::disk::Frozen;
+use super::disk::{self, Frozen};
 use super::error::LabError;
 use super::net::{self, BRIDGE, CONTROL_PORT, Network, host_name};
 use super::process::{Process, Scope};
 use super::space::Space;
+use super::wall;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Tables of faults so far: each has a name of its own.
@@ -103,6 +105,30 @@ pub enum Fault {
         /// On which network.
         network: Network,
     },
+    /// Control traffic from some hosts to others is lost on a network; the way back works, and so does
+    /// all else: clients reach every host.
+    Control {
+        /// Who is not heard.
+        from: Vec<u8>,
+        /// By whom.
+        to: Vec<u8>,
+        /// Heartbeats and their answers alone: Raft passes.
+        datagrams: bool,
+        /// On which network.
+        network: Network,
+    },
+    /// The host's own disk has no room left. Needs `Lab::disk`.
+    Full {
+        /// The host.
+        host: u8,
+    },
+    /// The wall clock of the host's daemon is wrong by that much. Needs an array with `clocks`.
+    Clock {
+        /// The host.
+        host: u8,
+        /// Ahead, or behind, in seconds.
+        by_s: i64,
+    },
     /// A whole network falls silent: its switch forwards nothing, and no host loses its carrier.
     NetworkLost {
         /// Which.
@@ -169,6 +195,34 @@ impl fmt::Display for Fault {
                 write!(f, "{percent} % loss at h{host} on {}", on(network))
             }
             Self::ControlLost { network } => write!(f, "control traffic lost on {}", on(network)),
+            Self::Control {
+                from,
+                to,
+                network,
+                datagrams,
+            } => {
+                let names = |hosts: &[u8]| {
+                    hosts
+                        .iter()
+                        .copied()
+                        .map(host_name)
+                        .collect::<Vec<_>>()
+                        .join(" ")
+                };
+                let (from, to) = (names(from), names(to));
+                write!(
+                    f,
+                    "{} of {from} not heard by {to} on {}",
+                    if *datagrams {
+                        "heartbeats"
+                    } else {
+                        "control traffic"
+                    },
+                    on(network)
+                )
+            }
+            Self::Full { host } => write!(f, "disk of h{host} full"),
+            Self::Clock { host, by_s } => write!(f, "wall clock of h{host} off by {by_s} s"),
             Self::RaftLost { network } => write!(f, "Raft lost on {}", on(network)),
             Self::NetworkLost { network } => write!(f, "{} silent", on(network)),
             Self::Freeze { host } => write!(f, "disk of h{host} frozen"),
@@ -204,6 +258,8 @@ enum Undo {
     Delete(Space, String),
     Restore(Space, String),
     Thaw(Frozen),
+    Remove(PathBuf),
+    Clock(PathBuf),
 }
 
 impl Injected {
@@ -220,6 +276,8 @@ impl Injected {
             Undo::Delete(space, address) => forgive(space.delete_address(&address))?,
             Undo::Restore(space, rules) => restore(&space, &rules)?,
             Undo::Thaw(frozen) => frozen.thaw()?,
+            Undo::Remove(file) => disk::remove(&file)?,
+            Undo::Clock(file) => wall::step(&file, 0)?,
         }
         Ok(clock::now())
     }
@@ -247,7 +305,14 @@ impl Lab {
             | Fault::Cut { .. }
             | Fault::Loss { .. }
             | Fault::ControlLost { .. }
+            | Fault::Control { .. }
             | Fault::RaftLost { .. } => self.drop_frames(fault),
+            Fault::Full { host } => self.fill(*host).map(Undo::Remove),
+            Fault::Clock { host, by_s } => {
+                let file = wall::file(self.logs(), *host);
+                wall::step(&file, *by_s)?;
+                Ok(Undo::Clock(file))
+            }
             Fault::Freeze { host } => self.freeze(*host).map(Undo::Thaw),
             Fault::AddAddress { host, address } => {
                 let host = self.host(*host)?;
@@ -287,6 +352,11 @@ impl Lab {
                 self.host(*from)?;
                 self.host(*to)?;
             }
+            Fault::Control { from, to, .. } => {
+                for host in from.iter().chain(to) {
+                    self.host(*host)?;
+                }
+            }
             Fault::Loss { percent, .. } if !(1..=99).contains(percent) => {
                 return Err(LabError::Range {
                     what: format!("a loss of {percent} %"),
@@ -302,6 +372,8 @@ impl Lab {
             | Fault::AddAddress { host, .. }
             | Fault::DeleteAddress { host, .. }
             | Fault::Freeze { host }
+            | Fault::Full { host }
+            | Fault::Clock { host, .. }
             | Fault::FlushRules { host } => {
                 self.host(*host)?;
             }
@@ -348,8 +420,28 @@ impl Lab {
             Fault::Cut { from, to, network } => {
                 (network, format!("iifname h{from} oifname h{to} drop\n"))
             }
-            Fault::ControlLost { network } => (network, control_rules("{ tcp, udp }")),
-            Fault::RaftLost { network } => (network, control_rules("tcp")),
+            Fault::ControlLost { network } => (network, control_rules("", "{ tcp, udp }")),
+            Fault::RaftLost { network } => (network, control_rules("", "tcp")),
+            Fault::Control {
+                from,
+                to,
+                network,
+                datagrams,
+            } => {
+                let names = |hosts: &[u8]| {
+                    hosts
+                        .iter()
+                        .copied()
+                        .map(host_name)
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                };
+                let way = format!("iifname {{ {} }} oifname {{ {} }} ", names(from), names(to));
+                (
+                    network,
+                    control_rules(&way, if *datagrams { "udp" } else { "{ tcp, udp }" }),
+                )
+            }
             Fault::Loss {
                 host,
                 network,
@@ -371,9 +463,9 @@ impl Lab {
     }
 }
 
-/// Drops control traffic of `protocols`, there and back.
-fn control_rules(protocols: &str) -> String {
-    let drop = |end| format!("meta l4proto {protocols} th {end} {CONTROL_PORT} drop\n");
+/// Drops control traffic of `protocols` that goes this `way` (all: there and back).
+fn control_rules(way: &str, protocols: &str) -> String {
+    let drop = |end| format!("{way}meta l4proto {protocols} th {end} {CONTROL_PORT} drop\n");
     ["dport", "sport"].map(drop).concat()
 }
 

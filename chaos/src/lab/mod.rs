@@ -26,6 +26,7 @@ mod schedule;
 mod serve;
 mod space;
 mod tcp;
+mod wall;
 
 pub use clock::{At, now, wait_until};
 pub use disk::disks_available;

@@ -97,7 +97,7 @@ pub(super) struct Shared {
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tracks {
     pub addresses: Vec<(IpAddr, Vec<Probe>)>,
     pub endpoints: Vec<(Endpoint, Vec<Probe>)>,
@@ -183,6 +183,14 @@ impl Observer {
             let waited = self.shared.changed.wait_timeout(tracks, left);
             tracks = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// What was seen so far, while it goes on.
+    #[must_use]
+    pub fn so_far(&self) -> Report {
+        // Copied out first: the arithmetic would keep the prober waiting.
+        let tracks = self.shared.lock().clone();
+        report(tracks)
     }
 
     /// Ends the observation and tells what was seen.

@@ -172,7 +172,7 @@ pub struct Claim {
 }
 
 /// All that an observer saw.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// When the first probe was sent.
     pub began: At,
@@ -210,6 +210,16 @@ impl Report {
     pub fn dual_probes(&self) -> u64 {
         let duals = self.addresses.iter().flat_map(|a| &a.seen.duals);
         duals.map(|dual| dual.probes).sum()
+    }
+
+    /// Announcements of an address made while another host went on to answer for it.
+    pub fn trespasses(&self) -> impl Iterator<Item = &Claim> {
+        let inside = |claim: &&Claim| {
+            let seen = self.address(claim.address);
+            let mut tenures = seen.into_iter().flat_map(|seen| &seen.tenures);
+            tenures.any(|one| one.host != claim.host && one.from < claim.at && claim.at < one.to)
+        };
+        self.claims.iter().filter(inside)
     }
 
     /// The report as JSON. Times are microseconds of CLOCK_BOOTTIME.
@@ -429,6 +439,27 @@ mod tests {
         assert_eq!((first.from, first.to, first.probes), (at(0), at(5), 4));
         assert_eq!(seen.taken_by("h2", at(3)), Some(at(8)));
         assert_eq!(seen.taken_by("h1", at(3)), None);
+    }
+
+    /// Goal: an announcement inside of another host's time is told, one at a hand-over is not.
+    /// Method: h1 answers, then h2; h2 announces before, at and after, h1 after.
+    #[test]
+    fn an_announcement_while_another_host_serves_is_a_trespass() {
+        let address = "10.77.0.101".parse().unwrap();
+        let claim = |probe, host: &str| Claim {
+            at: at(probe),
+            address,
+            host: host.to_owned(),
+        };
+        let (early, late) = (claim(1, "h2"), claim(6, "h1"));
+        let claims = vec![early.clone(), claim(3, "h2"), claim(6, "h2"), late.clone()];
+        let seen = seen("111.2222");
+        let report = Report {
+            addresses: vec![AddressReport { address, seen }],
+            claims,
+            ..Report::default()
+        };
+        assert_eq!(report.trespasses().collect::<Vec<_>>(), [&early, &late]);
     }
 
     /// Goal: the JSON of a report is what tools read.

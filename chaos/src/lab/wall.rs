@@ -1,0 +1,63 @@
+//! A wall clock of its own for a daemon of the lab, which can be stepped while it runs.
+//!
+//! Linux has no namespace for the wall clock, and stepping the machine's would hurt everybody on it. So
+//! a small library (`wall.c`, built with `cc` when a lab wants it) is loaded before libc and adds what a
+//! file says, which it maps: a step takes effect at the next look. Monotonic clocks stay true, as they
+//! do when an operator or NTP steps a real one.
+//!
+//! Limits: needs `cc`; what asks the kernel without libc sees the true clock.
+
+use super::command;
+use super::error::LabError;
+use super::net::host_name;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The library's text.
+const SOURCE: &str = include_str!("wall.c");
+/// Where the library looks for its file.
+const VARIABLE: &str = "RAIS_LAB_WALL";
+
+/// The file that says how wrong the clock of `host` is.
+pub(super) fn file(lab: &Path, host: u8) -> PathBuf {
+    lab.join(format!("{}-wall", host_name(host)))
+}
+
+/// Builds the library in the lab's directory, once for all hosts.
+///
+/// # Errors
+/// There is no `cc`, or what it said.
+pub(super) fn build(lab: &Path) -> Result<PathBuf, LabError> {
+    let (source, library) = (lab.join("wall.c"), lab.join("wall.so"));
+    let failed = |e| LabError::system(format!("write {}", source.display()), e);
+    fs::create_dir_all(lab)
+        .and_then(|()| fs::write(&source, SOURCE))
+        .map_err(failed)?;
+    let (from, to) = (source.display().to_string(), library.display().to_string());
+    command::run("cc", &["-shared", "-fPIC", "-O2", "-o", &to, &from])?;
+    Ok(library)
+}
+
+/// What a daemon of `host` needs in its environment. Its clock is right to begin with.
+pub(super) fn environment(
+    lab: &Path,
+    library: &Path,
+    host: u8,
+) -> Result<[(&'static str, OsString); 2], LabError> {
+    let file = file(lab, host);
+    if !file.exists() {
+        step(&file, 0)?;
+    }
+    Ok([("LD_PRELOAD", library.into()), (VARIABLE, file.into())])
+}
+
+/// Makes the clock wrong by `by_s` seconds.
+pub(super) fn step(file: &Path, by_s: i64) -> Result<(), LabError> {
+    // In place: the library has mapped this very file.
+    let mut options = File::options();
+    let open = options.create(true).write(true).truncate(false).open(file);
+    let written = open.and_then(|mut open| open.write_all(&by_s.to_ne_bytes()));
+    written.map_err(|e| LabError::system(format!("write {}", file.display()), e))
+}
