@@ -11,6 +11,7 @@
 
 pub mod checker;
 mod clock;
+pub mod drill;
 pub mod fuzz;
 mod host;
 mod hunt;

@@ -5,7 +5,6 @@
 //! The binary `rais` must have been built before, with the same profile.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod blow;
 mod calm;
 mod flood;
 mod guides;

@@ -1,0 +1,181 @@
+//! What operators plan: restarts, upgrades, drains, also while something else goes wrong.
+
+use super::{Done, LEASE, beside, broken, unheard, wake};
+use crate::drill::{Drill, GAP, HOME, TRIES};
+use crate::lab::array::{built_binary, home_addresses};
+use crate::lab::{Fault, LabError, Network, Scope};
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// Restarts one host after the other, each once the one before is at home again; with `binary`, if given.
+pub fn roll(drill: &mut Drill<'_>, binary: Option<&Path>) -> Done {
+    for host in 1..=drill.array.hosts() {
+        if drill.stop.is_told() {
+            break;
+        }
+        if let Some(binary) = binary {
+            drill.array.install(host, binary)?;
+        }
+        drill.array.restart(host)?;
+        drill.array.bring_home(&drill.observer, HOME)?;
+    }
+    Ok(())
+}
+
+/// Rolls to the other build, or back from it.
+pub fn upgrade(drill: &mut Drill<'_>) -> Done {
+    let own = built_binary()?;
+    let other = drill.other.clone().filter(|_| !drill.is_upgraded);
+    roll(drill, Some(&other.unwrap_or(own)))?;
+    drill.is_upgraded = !drill.is_upgraded;
+    Ok(())
+}
+
+pub fn restarts(drill: &mut Drill<'_>, _: bool) -> Done {
+    let all = 1..=drill.array.hosts();
+    drill.line("all daemons restarted at once, gap", GAP, |drill| {
+        let struck = drill.strike("all daemons restarted at once", &[], true, |drill| {
+            let daemons: Result<Vec<_>, _> =
+                all.clone().map(|host| drill.array.daemon(host)).collect();
+            let daemons = daemons?;
+            for daemon in &daemons {
+                daemon.terminate()?;
+            }
+            if !daemons.iter().all(|daemon| daemon.wait_exit(HOME)) {
+                return broken("a daemon does not end");
+            }
+            for host in all.clone() {
+                drill.array.start(host)?;
+            }
+            Ok(())
+        })?;
+        Ok(all
+            .clone()
+            .map(|host| drill.gap(host, struck.undone))
+            .max()
+            .unwrap_or_default())
+    })?;
+    drill.line("rolling restart, longest gap", LEASE, |drill| {
+        let struck = drill.strike("rolling restart", &[], false, |drill| roll(drill, None))?;
+        Ok(all
+            .clone()
+            .map(|host| drill.gap(host, struck.began))
+            .max()
+            .unwrap_or_default())
+    })
+}
+
+pub fn upgraded(drill: &mut Drill<'_>, _: bool) -> Done {
+    let all = 1..=drill.array.hosts();
+    for (words, lease) in [
+        ("upgrade, L to 400 ms in the middle", 400),
+        ("downgrade, L back to 300 ms", 300),
+    ] {
+        drill.line(&format!("rolling {words}, longest gap"), LEASE, |drill| {
+            let struck = drill.strike(&format!("rolling {words}"), &[], false, |drill| {
+                let file = drill.lab.logs().join("timing.toml");
+                let text =
+                    format!("preset = \"lan\"\nsuspect = \"{lease}ms\"\nlease = \"{lease}ms\"\n");
+                let failed = |source| LabError::System {
+                    what: "write the timing".to_owned(),
+                    source,
+                };
+                std::fs::write(&file, text).map_err(failed)?;
+                let own = built_binary()?;
+                let binary = drill.other.clone().filter(|_| lease == 400).unwrap_or(own);
+                for host in all.clone() {
+                    drill.array.install(host, &binary)?;
+                    drill.array.restart(host)?;
+                    drill.array.bring_home(&drill.observer, HOME)?;
+                    if host == 3 {
+                        drill
+                            .array
+                            .rais(host, &["timing", "apply", &file.display().to_string()])?;
+                    }
+                }
+                Ok(())
+            })?;
+            Ok(all
+                .clone()
+                .map(|host| drill.gap(host, struck.began))
+                .max()
+                .unwrap_or_default())
+        })?;
+    }
+    Ok(())
+}
+
+/// Drains a host, and waits until others serve its addresses; then takes that back.
+fn drain(drill: &Drill<'_>, host: u8) -> Done {
+    let name = format!("h{host}");
+    drill.array.rais(host, &["quiesce", &name, "--drain"])?;
+    let away = |address: &IpAddr| {
+        let mut others = beside(drill, &[host]).into_iter();
+        others.any(|other| {
+            drill
+                .observer
+                .wait(*address, &[other], Duration::from_millis(50))
+        })
+    };
+    let gone = (0..TRIES * 20).any(|_| home_addresses(host).iter().all(away));
+    drill.array.rais(host, &["resume", &name])?;
+    if gone {
+        Ok(())
+    } else {
+        broken(format!("{name} is drained and serves on"))
+    }
+}
+
+pub fn drains(drill: &mut Drill<'_>, _: bool) -> Done {
+    let (leader, owner) = drill.leader_and_owner()?;
+    let drained = owner % drill.array.hosts() + 1;
+    drill.strike(
+        &format!("h{drained} drained while h{owner} is stopped"),
+        &[drained, owner],
+        false,
+        |drill| {
+            drill.array.stop(owner, Scope::Family)?;
+            drill.stop.pause(100);
+            let done = drain(drill, drained);
+            wake(drill, owner)?;
+            done
+        },
+    )?;
+    let cut = unheard(&[owner], &[leader]);
+    under(
+        drill,
+        &cut,
+        drained,
+        &format!("h{drained} drained while the leader does not hear h{owner}"),
+        false,
+    )?;
+    let percent = 30;
+    let of = |network| Fault::Loss {
+        host: owner,
+        network,
+        percent,
+    };
+    under(
+        drill,
+        &Network::ALL.map(of),
+        drained,
+        &format!("h{drained} drained under loss at h{owner}"),
+        true,
+    )
+}
+
+fn under(drill: &mut Drill<'_>, faults: &[Fault], drained: u8, words: &str, hides: bool) -> Done {
+    drill.strike(words, &[drained], hides, |drill| {
+        let mut injected = Vec::new();
+        for fault in faults {
+            injected.push(drill.lab.inject(fault)?);
+        }
+        let done = drain(drill, drained);
+        for one in injected {
+            one.undo()?;
+        }
+        done
+    })?;
+    Ok(())
+}
