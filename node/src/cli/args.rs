@@ -3,6 +3,7 @@
 //! Values are checked while they are read (addresses, names, durations), so a slip is a usage
 //! error with exit code 2 and never reaches a daemon. Each command's help ends in an example.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -217,6 +218,20 @@ pub enum Command {
         /// How to answer.
         #[command(flatten)]
         look: Look,
+    },
+    /// Plague a simulated array with faults, and see which law breaks; needs `rais-chaos` beside `rais`
+    #[command(
+        after_help = "Example:\n  rais chaos sim --seeds 0..1000     storms, and which of them break a law\n  rais chaos sim --seed 7 --trace    one, with all that happened"
+    )]
+    Chaos {
+        /// What `rais-chaos` is to do
+        #[arg(
+            value_name = "WORDS",
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        words: Vec<OsString>,
     },
 }
 

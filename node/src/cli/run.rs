@@ -105,6 +105,7 @@ async fn dispatch<C: Commands>(
             "wardens and runners are started by their node",
             "run `rais node --config FILE`",
         )),
+        Command::Chaos { words } => Err(super::chaos::hand_over(&words)),
         Command::Node { config } => commands.node(load_host(&config)?, config).await,
         Command::Check { file, look } => check(&file, look, console),
         // A bad file is told before a daemon is looked for.
