@@ -143,11 +143,13 @@ impl SimHost {
     pub(crate) fn start(&self) -> Option<Start<'_>> {
         let (boot, raft) = (Boot(self.boot), self.core.as_ref()?.raft());
         let me = self.state.hosts.get(&self.id);
+        let ahead = self.raft.tail(self.state.index, usize::MAX);
+        let fenced = ahead.iter().any(|r| r.taken_from().contains(&self.id));
         Some(Start {
             host: self.id,
             boot,
             raft,
-            is_up: me.is_some_and(|me| me.boot == boot),
+            is_up: me.is_some_and(|me| me.boot == boot) && !fenced,
         })
     }
 

@@ -34,7 +34,7 @@ pub(crate) struct Start<'a> {
     pub(crate) host: HostId,
     pub(crate) boot: Boot,
     pub(crate) raft: &'a RaftStatus,
-    /// Its own state names this start as the one that is up: only then it has its own vote.
+    /// Its own vote it has if its state names this start, and its log takes nothing from it.
     pub(crate) is_up: bool,
 }
 

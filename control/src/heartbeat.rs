@@ -101,11 +101,22 @@ impl Heartbeat {
     /// True when another says nothing that this one does not: they differ by their numbers alone.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let all = |one: &Self| {
-            let who = (one.incarnation, one.boot, one.vow);
-            (who, one.applied, one.membership, one.lease_ms, one.lease_ok)
-        };
-        all(self) == all(other) && self.report == other.report
+        // Named in full, so that no new field can be forgotten here.
+        let Self {
+            incarnation,
+            boot,
+            seq: _,
+            applied,
+            membership,
+            lease_ms,
+            lease_ok,
+            vow,
+            report,
+        } = other;
+        (self.incarnation, self.boot, self.vow) == (*incarnation, *boot, *vow)
+            && (self.applied, self.membership) == (*applied, *membership)
+            && (self.lease_ms, self.lease_ok) == (*lease_ms, *lease_ok)
+            && self.report == *report
     }
 }
 
@@ -183,5 +194,45 @@ impl Report {
         self.held
             .iter()
             .all(|held| matches!(held.phase, HeldPhase::Failed { .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what plans depend on is told apart from what only counts on.
+    /// Method: another number; then each of the others changed.
+    #[test]
+    fn heartbeats_that_differ_by_their_number_alone_say_the_same() {
+        let one = Heartbeat::default();
+        let next = Heartbeat {
+            seq: 1,
+            ..one.clone()
+        };
+        assert!(one.says_the_same(&next));
+        let changes: [fn(&mut Heartbeat); 8] = [
+            |h| h.incarnation = Incarnation(1),
+            |h| h.boot = Boot(1),
+            |h| h.applied = 1,
+            |h| h.membership = 1,
+            |h| h.lease_ms = 1,
+            |h| h.lease_ok = true,
+            |h| h.vow = Some(Vow([0; 16])),
+            |h| {
+                h.report.groups.push(GroupReport {
+                    group: "web".into(),
+                    healthy: true,
+                    load: 0,
+                    capacity: 0,
+                    why: None,
+                })
+            },
+        ];
+        for change in changes {
+            let mut other = one.clone();
+            change(&mut other);
+            assert!(!one.says_the_same(&other), "{other:?}");
+        }
     }
 }
