@@ -16,6 +16,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use statemachine::{Applied, HostId, LogTime, State, codec};
 
+use super::aside;
 use super::store::Store;
 use super::types::{
     LogEntry, LogId, Reply, Snapshot, SnapshotBytes, SnapshotMeta, StoredMembers, TypeConfig,
@@ -180,10 +181,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         snapshot: SnapshotBytes,
     ) -> Result<(), io::Error> {
         let bytes = snapshot.0.clone();
-        let decoded = tokio::task::spawn_blocking(move || codec::decode_state(&bytes)).await;
-        let state = decoded
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)?;
+        let decoded = aside(move || codec::decode_state(&bytes)).await?;
+        let state = decoded.map_err(io::Error::other)?;
         // Durable before it counts: openraft purges the log right after.
         self.store.save_snapshot(meta, &snapshot.0).await?;
         self.applied = meta.last_log_id;
@@ -209,12 +208,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let state = self.state.clone();
-        let encoded = tokio::task::spawn_blocking(move || codec::encode_state(&state)).await;
-        let bytes = Arc::new(
-            encoded
-                .map_err(io::Error::other)?
-                .map_err(io::Error::other)?,
-        );
+        let encoded = aside(move || codec::encode_state(&state)).await?;
+        let bytes = Arc::new(encoded.map_err(io::Error::other)?);
         self.store.save_snapshot(&self.meta, &bytes).await?;
         Ok(Snapshot {
             meta: self.meta.clone(),

@@ -23,6 +23,7 @@ pub(crate) mod wire;
 pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -63,6 +64,16 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a read may wait for a quorum and for apply.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Runs what takes long beside the runtime's own thread.
+async fn aside<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    // Under virtual time there is one thread, and what it does takes no time.
+    if cfg!(feature = "seeded") {
+        return Ok(run());
+    }
+    let ran = tokio::task::spawn_blocking(run).await;
+    ran.map_err(io::Error::other)
+}
+
 /// Until openraft's task has run once its metrics are empty, as if the store were.
 async fn await_first_report(core: &Core) -> Result<(), OpenError> {
     let fault = |error: &dyn std::fmt::Display| OpenError::Core(error.to_string());
@@ -83,6 +94,7 @@ async fn await_first_report(core: &Core) -> Result<(), OpenError> {
 /// Waits for news while this host leads; `false` once it does not, or the time is over.
 async fn fresh_leader(views: &mut watch::Receiver<RaftView>, over: Pin<&mut Sleep>) -> bool {
     tokio::select! {
+        biased;
         () = over => false,
         news = views.changed() => news.is_ok() && views.borrow().am_leader,
     }
@@ -133,6 +145,7 @@ async fn beat(
         let mut due = metronome(*every.borrow_and_update());
         while view.borrow().am_leader {
             tokio::select! {
+                biased;
                 _ = due.tick() => {
                     if core.trigger().heartbeat().await.is_err() {
                         return;
@@ -158,10 +171,21 @@ impl Raft {
     /// # Errors
     /// [`OpenError::Store`] if the store is in use or damaged; then nothing was started.
     pub async fn open(options: RaftOptions) -> Result<Self, OpenError> {
-        let config = config::build(&options.timing, &options.compaction)?;
-        let (dir, watch) = (options.data_dir, options.log_watch);
+        let (dir, watch) = (options.data_dir.clone(), options.log_watch.clone());
         let opened = tokio::task::spawn_blocking(move || Store::open(&dir, watch)).await;
         let store = opened.map_err(|error| OpenError::Core(error.to_string()))??;
+        Self::over(store, options).await
+    }
+
+    /// Starts over an open store, which it closes when that fails.
+    async fn over(store: Store, options: RaftOptions) -> Result<Self, OpenError> {
+        let config = match config::build(&options.timing, &options.compaction) {
+            Ok(config) => config,
+            Err(error) => {
+                store.close().await;
+                return Err(error);
+            }
+        };
         let state = Arc::new(ArcSwap::from_pointee(State::default()));
         let replaying = Arc::new(AtomicBool::new(true));
         let machine = Machine::new(

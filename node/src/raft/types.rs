@@ -34,6 +34,16 @@ impl fmt::Display for Proposal {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply(pub Option<Applied>);
 
+/// What openraft runs on.
+#[cfg(not(feature = "seeded"))]
+#[allow(deprecated)]
+type Runtime = openraft::impls::TokioRuntime;
+/// The same, with chance from a seed.
+#[cfg(feature = "seeded")]
+#[allow(deprecated)]
+pub(crate) type Runtime =
+    openraft::rt::deterministic_rng::DeterministicRng<openraft::impls::TokioRuntime>;
+
 openraft::declare_raft_types!(
     /// The types that openraft is built with here.
     pub TypeConfig:
@@ -41,6 +51,7 @@ openraft::declare_raft_types!(
         R = Reply,
         NodeId = u64,
         Node = Node,
+        AsyncRuntime = Runtime,
 );
 
 /// A leader: its term and id. Named in full, as `impl From` can't look through a projection.

@@ -84,16 +84,29 @@ impl Flusher {
 
     /// Runs until the queue is closed, then lets go of the store.
     pub(super) fn run(mut self) {
-        loop {
-            match self.shared.queue.take(self.patience()) {
-                Taken::Jobs(jobs) => self.group(jobs),
-                Taken::Idle => self.idle(),
-                // A committed position, or a new snapshot that makes an old one garbage.
-                Taken::Nudged => self.sweeping = true,
-                Taken::Closed => break,
-            }
-            self.sweep();
+        let mut patience = self.patience();
+        while self.turn(patience) {
+            patience = self.patience();
         }
+    }
+
+    /// Waits so long for work and does it; false once the queue is closed and the store let go.
+    pub(super) fn turn(&mut self, patience: Option<Duration>) -> bool {
+        match self.shared.queue.take(patience) {
+            Taken::Jobs(jobs) => self.group(jobs),
+            Taken::Idle => self.idle(),
+            // A committed position, or a new snapshot that makes an old one garbage.
+            Taken::Nudged => self.sweeping = true,
+            Taken::Closed => {
+                self.end();
+                return false;
+            }
+        }
+        self.sweep();
+        true
+    }
+
+    fn end(&mut self) {
         self.save_committed();
         if let Err(error) = self.flush() {
             tracing::error!(%error, "the last flush of the store failed");

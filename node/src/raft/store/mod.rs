@@ -11,6 +11,8 @@ mod error;
 mod flusher;
 mod index;
 mod log;
+#[cfg(all(test, feature = "seeded"))]
+pub(in crate::raft) mod memory;
 mod queue;
 mod seal;
 mod sled;
@@ -30,6 +32,7 @@ pub(crate) use log::LogStore;
 pub(in crate::raft) use sled::UNSYNCED;
 pub use watch::{LogWatch, NoWatch};
 
+use super::aside;
 use super::record::{Ballot, Position, RECORD_LIMIT, StoredEntry, decode, encode};
 use super::types::{LogEntry, LogId, Vote};
 use flusher::{Flusher, Job};
@@ -116,6 +119,12 @@ struct Life {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+impl Life {
+    fn thread(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Life {
     fn drop(&mut self) {
         self.shared.queue.close();
@@ -150,6 +159,30 @@ impl Store {
         backend: Arc<dyn LogBackend>,
         watch: Arc<dyn LogWatch>,
     ) -> Result<Self, StoreError> {
+        let (store, flusher) = Self::assemble(backend, watch)?;
+        let thread = std::thread::Builder::new().name("raft-store".into());
+        let thread = thread
+            .spawn(move || flusher.run())
+            .map_err(|error| StoreError::io("start the store's thread", error))?;
+        *store.life.thread() = Some(thread);
+        Ok(store)
+    }
+
+    /// Opens a store whose writes are done by calls of what comes with it: false once it is closed.
+    #[cfg(all(test, feature = "seeded"))]
+    pub(in crate::raft) fn by_hand(
+        backend: Arc<dyn LogBackend>,
+        watch: Arc<dyn LogWatch>,
+    ) -> Result<(Self, impl FnMut() -> bool + Send), StoreError> {
+        let (store, mut flusher) = Self::assemble(backend, watch)?;
+        let turn = move || flusher.turn(Some(std::time::Duration::ZERO));
+        Ok((store, turn))
+    }
+
+    fn assemble(
+        backend: Arc<dyn LogBackend>,
+        watch: Arc<dyn LogWatch>,
+    ) -> Result<(Self, Flusher), StoreError> {
         let position = |slot| match backend.load(&slot)? {
             Some(bytes) => decode_position(&bytes),
             None => Ok(None),
@@ -177,19 +210,16 @@ impl Store {
         });
         let purging = purged.map(|id| id.index());
         let flusher = Flusher::new(backend.clone(), shared.clone(), purging);
-        let thread = std::thread::Builder::new().name("raft-store".into());
-        let thread = thread
-            .spawn(move || flusher.run())
-            .map_err(|error| StoreError::io("start the store's thread", error))?;
         let life = Life {
             shared: shared.clone(),
-            thread: Mutex::new(Some(thread)),
+            thread: Mutex::new(None),
         };
-        Ok(Self {
+        let store = Self {
             backend,
             shared,
             life: Arc::new(life),
-        })
+        };
+        Ok((store, flusher))
     }
 
     /// The part that openraft appends through.
@@ -269,19 +299,14 @@ impl Store {
         run: impl FnOnce(&dyn LogBackend) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let backend = self.backend.clone();
-        let read = tokio::task::spawn_blocking(move || run(&*backend)).await;
+        let read = aside(move || run(&*backend)).await;
         read.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Writes what waits, flushes, and lets go of the directory.
     pub async fn close(&self) {
         self.shared.queue.close();
-        let thread = self
-            .life
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = self.life.thread().take();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
             if !matches!(joined, Ok(true)) {

@@ -10,6 +10,8 @@ mod cluster;
 mod damage;
 mod messages;
 mod power;
+#[cfg(feature = "seeded")]
+mod seeded;
 mod storage;
 mod suite;
 mod support;
