@@ -241,13 +241,16 @@ impl<'lab> Drill<'lab> {
         gaps.map(|gap| gap.length()).max().unwrap_or_default()
     }
 
-    /// How long after `at` the addresses at home on `host` were all answered again, the longest gap since.
+    /// How long after `at` all addresses at home on `host` were answered by others; [`GAP`] if never.
     fn taken(&self, host: u8, at: At) -> Duration {
-        let seen = self.observer.so_far();
-        let gaps = home_addresses(host)
-            .into_iter()
-            .filter_map(|address| seen.address(address)?.gap_after(at));
-        gaps.map(|gap| gap.to.since(at)).max().unwrap_or_default()
+        let (seen, name) = (self.observer.so_far(), format!("h{host}"));
+        let of = |address| {
+            let mut later = seen.address(address)?.tenures.iter();
+            let other = later.find(|one| one.host != name && one.from > at)?;
+            Some(other.from.since(at))
+        };
+        let all = home_addresses(host).map(|address| of(address).unwrap_or(GAP));
+        all.into_iter().max().unwrap_or_default()
     }
 
     /// How long after `at` the last answer of `host` came, before others took its addresses.
