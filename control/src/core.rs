@@ -162,7 +162,9 @@ impl Core {
         if due {
             self.lead(now, out);
         }
-        self.wakes_at = self.wake_after(now);
+        // What was to be looked at again soon still is: datagrams that say nothing do not put it off.
+        let wake = self.wake_after(now);
+        self.wakes_at = if due { wake } else { wake.min(self.wakes_at) };
     }
 
     /// When to call again with `Woke` if nothing else happens before.

@@ -212,6 +212,12 @@ impl<D: Doors> Push<'_, D> {
                 "push from another host",
             )));
         }
+        if zone.records.is_empty() {
+            return Err(Trouble::Passing(CliError::failed(
+                "this host serves no such zone now",
+                "its log says why (`a zone cannot be served`), if the group is not new",
+            )));
+        }
         Ok(wanted(&status.array, &zone, self.in_zone.as_deref()))
     }
 

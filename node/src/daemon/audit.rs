@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use control::{Core, Instant, place};
@@ -16,13 +17,14 @@ use statemachine::codec::fingerprint;
 use statemachine::{AddressState, HostId, State};
 
 use super::{Daemon, wire};
-use crate::api::{AddressWord, AuditReport, AuditedHost, BrokenLaw, Request, Response, Testimony};
+use crate::api::{AuditReport, AuditedHost, BrokenLaw, Request, Response, Testimony};
 use crate::transport::Kind;
 
 /// A host may take so long for its testimony.
 const TESTIMONY: Duration = Duration::from_millis(500);
-/// How often hosts are asked until they stand at the same index.
-const ROUNDS: usize = 20;
+/// Hosts are asked again until they stand at the same index, for so long; less than a follower waits for
+/// its leader.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Between two rounds.
 const ROUND: Duration = Duration::from_millis(50);
 
@@ -38,11 +40,14 @@ pub fn testimony(daemon: &Daemon) -> Testimony {
         let zone = &group.policy.zone;
         let mut all = served.all().into_iter();
         let said = match all.find(|one| one.apex().to_string() == *zone) {
+            Some(one) if one.is_withheld() || !daemon.recovered.load(Ordering::Acquire) => {
+                format!("{zone} gets SERVFAIL there")
+            }
             Some(one) if one.serial() == group.zone.serial => continue,
             Some(one) => format!("{zone} has serial {} there", one.serial()),
             None => format!("{zone} is not there"),
         };
-        let agreed = format!("{said}, and {} in the log", group.zone.serial);
+        let agreed = format!("{said}, and has serial {} in the log", group.zone.serial);
         broken.push(BrokenLaw::new(
             "name servers answer what was agreed",
             agreed,
@@ -57,25 +62,28 @@ pub fn testimony(daemon: &Daemon) -> Testimony {
 
 /// As leader: all hosts' testimonies, compared, and what is not served though it could be.
 pub async fn audit(daemon: &Arc<Daemon>) -> Response {
-    let mut last = BTreeMap::new();
-    for round in 0..ROUNDS {
-        if round > 0 {
+    let (mut said, mut idle) = (BTreeMap::new(), Vec::new());
+    let rounds = async {
+        loop {
+            said = testimonies(daemon).await;
+            // A change under way is no fault: what lasts is.
+            idle = daemon.mailbox.ask(unserved).await.unwrap_or_default();
+            if agree(&said) && idle.is_empty() {
+                return;
+            }
             tokio::time::sleep(ROUND).await;
         }
-        last = testimonies(daemon).await;
-        if agree(&last) {
-            break;
-        }
-    }
-    let unserved = daemon.mailbox.ask(unserved).await.unwrap_or_default();
+    };
+    let _out_of_patience = tokio::time::timeout(PATIENCE, rounds).await;
     let state = daemon.raft.state();
-    Response::Audit(report(&state, daemon.me, &last, unserved))
+    Response::Audit(report(&state, daemon.me, &said, idle))
 }
 
-/// Of each host that is up what it said; none: it said nothing in time.
+/// Of this host and each that is up what it said; none: it said nothing in time.
 async fn testimonies(daemon: &Arc<Daemon>) -> BTreeMap<HostId, Option<Testimony>> {
     let state = daemon.raft.state();
-    let up = state.hosts.values().filter(|host| host.is_up());
+    let hosts = state.hosts.values();
+    let up = hosts.filter(|host| host.is_up() || host.id == daemon.me);
     let ask = async |host: HostId| {
         if host == daemon.me {
             return (host, Some(testimony(daemon)));
@@ -104,14 +112,11 @@ fn agree(all: &BTreeMap<HostId, Option<Testimony>>) -> bool {
 fn unserved(core: &Core, now: Instant) -> Vec<BrokenLaw> {
     let (state, at) = (core.state(), core.log_time(now));
     let idle = state.addresses.iter();
-    let idle = idle.filter(|(_, one)| !matches!(one.state, AddressState::Online { .. }));
-    let told = idle.filter_map(|(ip, one)| {
+    let idle = idle.filter(|(_, one)| one.state == AddressState::Unserved && !one.expired);
+    let told = idle.filter_map(|(ip, _)| {
         let (host, _) = place(state, core.view(), at, *ip, 0).chosen?;
         let who = state.name_of(host);
-        let said = format!(
-            "{ip} is {}, and {who} could serve it",
-            AddressWord::of(&one.state).as_str()
-        );
+        let said = format!("{ip} is unserved, and {who} could serve it");
         Some(BrokenLaw::new("an address is served if anyone can", said))
     });
     told.collect()

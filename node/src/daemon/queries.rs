@@ -247,7 +247,7 @@ async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
     let group = state.groups.get(name)?;
     let zones = daemon.shelf.zones().load_full();
     let all = zones.all().into_iter();
-    // What is served may be an entry behind the state: the serial is that of the records beside it.
+    // What is served may be an entry before or behind the state: serial and TTL are the records' own.
     let served = all
         .into_iter()
         .find(|zone| zone.apex().to_string() == group.policy.zone);
@@ -261,7 +261,9 @@ async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
         group: name.0.clone(),
         zone: group.policy.zone.clone(),
         serial: served.map_or(group.zone.serial, dns::Zone::serial),
-        ttl_s: group.zone.ttl_s,
+        ttl_s: served
+            .and_then(|zone| zone.records().first().map(|record| record.ttl))
+            .unwrap_or(group.zone.ttl_s),
         at_fault: is_at_fault(&state, group),
         withheld: served.is_some_and(dns::Zone::is_withheld),
         last_known: group.zone.named != group.zone.published,

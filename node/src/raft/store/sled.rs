@@ -98,7 +98,9 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
 ///
 /// - A `snap.*.generating` is no snapshot yet, and sled takes an empty or torn one for corruption.
 /// - `conf` repeats what we always ask for; sled writes it without a sync and refuses a torn one.
-/// - sled reads what is in `db`, synced or not, and writes a snapshot of it that is: so it has to be.
+/// - sled reads what is in `db`, synced or not, and writes a snapshot of it that is: so it has to be. After
+///   a sync that failed the kernel goes on showing what the disk does not have, as if all were well:
+///   so it forgets what it shows, and the disk is read.
 fn settle(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
@@ -110,7 +112,16 @@ fn settle(dir: &Path) -> std::io::Result<()> {
     }
     match File::open(dir.join("db")) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        file => file?.sync_all(),
+        file => {
+            let file = file?;
+            file.sync_all()?;
+            Ok(rustix::fs::fadvise(
+                &file,
+                0,
+                None,
+                rustix::fs::Advice::DontNeed,
+            )?)
+        }
     }
 }
 
