@@ -162,3 +162,25 @@ fn what_is_no_tls_is_told() {
     std::fs::remove_file(ca).unwrap();
     std::fs::remove_file(empty).unwrap();
 }
+
+/// Goal: a file of authorities that is a pipe, a device or endless holds up no other test. Method: a pipe into
+/// which nobody writes, `/dev/null`, and a good file that is followed by more than is read.
+#[test]
+fn a_file_of_authorities_cannot_stop_the_thread() {
+    let authority = Authority::new("ours");
+    let address = serve(authority.sign(NAME, |_| {}), || {});
+    let pipe = std::env::temp_dir().join(format!("rais-{}-pipe.pem", std::process::id()));
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+    let long = file("long.pem", &(authority.pem() + &"\n".repeat(1 << 20)));
+    for (ca, words) in [
+        (pipe.display().to_string(), "it is no file"),
+        ("/dev/null".to_owned(), "it is no file"),
+        (long.display().to_string(), "is longer than 1 MiB"),
+    ] {
+        let said = Asked::of(address, &ca).once().unwrap_err();
+        assert!(said.starts_with(&ca) && said.ends_with(words), "{said}");
+    }
+    std::fs::remove_file(pipe).unwrap();
+    std::fs::remove_file(long).unwrap();
+}

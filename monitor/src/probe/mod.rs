@@ -6,6 +6,7 @@
 //! Limits: `exec` needs the runner, a process that may change users; without one it fails, and says so.
 
 mod dns;
+mod file;
 mod gauge;
 mod http;
 mod interface;

@@ -7,9 +7,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::Found;
 use super::life::Life;
 use super::tcp::short;
+use super::{Found, file};
 use crate::judge::Reading;
 
 /// A pid file is a number and a line end; more is not read.
@@ -27,7 +27,9 @@ pub(super) fn test(pid_file: &str) -> Found {
 }
 
 fn find(pid_file: &str) -> Result<Life, String> {
-    let text = read(pid_file).map_err(|error| format!("{pid_file}: {}", short(&error)))?;
+    let bytes = file::read(pid_file, MAX_FILE);
+    let bytes = bytes.map_err(|error| format!("{pid_file}: {}", short(&error)))?;
+    let text = String::from_utf8_lossy(&bytes);
     let number = text
         .split_whitespace()
         .next()
@@ -49,21 +51,4 @@ fn find(pid_file: &str) -> Result<Life, String> {
         Ok(0) => Ok(Life::Process { pid: raw, end }),
         _ => Err(format!("process {raw} of {pid_file} has ended")),
     }
-}
-
-fn read(path: &str) -> std::io::Result<String> {
-    use std::io::Read;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut text = String::new();
-    // Not waited for, should somebody have put a pipe there.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = std::fs::File::options()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is no file"));
-    }
-    file.take(MAX_FILE).read_to_string(&mut text)?;
-    Ok(text)
 }

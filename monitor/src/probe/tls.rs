@@ -22,10 +22,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::tcp::bare;
+use super::file;
+use super::tcp::{bare, short};
 
 /// A configuration serves so long, in ms.
 const FRESH_MS: u64 = 60_000;
+/// Longest file of authorities, in bytes: that of a system has some 200 KiB.
+const MAX_FILE: u64 = 1 << 20;
 /// Where systems keep the authorities that they trust: Debian and Alpine, Red Hat, others.
 const SYSTEM: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -123,8 +126,12 @@ fn verifier(
 
 /// The certificates of a PEM file. What of it is none that can sign others is left out, as others do.
 fn authorities(file: &str) -> Result<RootCertStore, String> {
-    let read = CertificateDer::pem_file_iter(file);
-    let certificates = read.map_err(|error| format!("{file}: {error}"))?;
+    let pem = file::read(file, MAX_FILE + 1);
+    let pem = pem.map_err(|error| format!("{file}: {}", short(&error)))?;
+    if pem.len() as u64 > MAX_FILE {
+        return Err(format!("{file} is longer than {} MiB", MAX_FILE >> 20));
+    }
+    let certificates = CertificateDer::pem_slice_iter(&pem);
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates.filter_map(Result::ok));
     match roots.is_empty() {
