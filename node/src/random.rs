@@ -13,6 +13,11 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], std::io::Error> {
     Ok(drawn)
 }
 
+/// A random number of 32 bits; 0 when the system gives none. For lots only, never for secrets.
+pub fn number() -> u32 {
+    bytes().map(u32::from_le_bytes).unwrap_or(0)
+}
+
 /// A random number; 0 when the system gives none. For lots only, never for secrets.
 pub fn dice() -> u64 {
     bytes().map(u64::from_le_bytes).unwrap_or(0)

@@ -95,7 +95,7 @@ pub async fn explain(daemon: &Arc<Daemon>, request: Request) -> Response {
         Request::GroupApply { policy, .. } => {
             let state = daemon.raft.state();
             let current = state.groups.get(&policy.name);
-            let changes = writes::changes(&state, &policy, &daemon.config.trap_keys);
+            let changes = writes::changes(&state, &policy, &daemon.live.borrow().trap_keys);
             Response::GroupApplied {
                 changes,
                 seen: current.map(|group| group.generation),

@@ -7,7 +7,7 @@
 //! Limits: privileges were parted with at the start, and sockets are bound then; what hangs on those waits
 //! for a restart.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dns::tsig::Keys;
@@ -19,6 +19,7 @@ use crate::api::{Reloaded, WallTime};
 use crate::clock;
 use crate::config::{DnsKey, HostConfig, LogLevel, load_host};
 use crate::log::Relevel;
+use crate::traps::Secrets;
 
 /// What is read again, when, and what to do about the level of the log.
 pub struct Source {
@@ -33,11 +34,11 @@ pub struct Source {
 /// Follows the file until the daemon ends.
 pub async fn follow(daemon: Arc<Daemon>, mut source: Source) {
     while source.hangup.recv().await.is_some() {
-        let read = load_host(&source.file).map_err(|broken| broken.to_string());
-        let taken = read.and_then(|new| {
-            let taken = take(&daemon, new, &source.relevel);
-            taken.map_err(|error| error.to_string())
-        });
+        let file = source.file.clone();
+        // Files, and some milliseconds for each password: neither is for a thread of the daemon's.
+        let read = tokio::task::spawn_blocking(move || New::read(&file)).await;
+        let read = read.unwrap_or_else(|ended| Err(ended.to_string()));
+        let taken = read.map(|new| take(&daemon, new, &source.relevel));
         let file = source.file.display();
         match &taken {
             Ok(restart) if restart.is_empty() => tracing::info!(%file, "read again, and followed"),
@@ -57,20 +58,38 @@ pub async fn follow(daemon: Arc<Daemon>, mut source: Source) {
     }
 }
 
+/// What the file says now, and the files of secrets that it names.
+struct New {
+    config: HostConfig,
+    keys: Keys,
+    secrets: Secrets,
+}
+
+impl New {
+    fn read(file: &Path) -> Result<Self, String> {
+        let config = load_host(file).map_err(|broken| broken.to_string())?;
+        Self::of(config).map_err(|error| error.to_string())
+    }
+
+    fn of(config: HostConfig) -> Result<Self, DaemonError> {
+        let keys = config.dns_keys.iter().map(DnsKey::load);
+        Ok(Self {
+            keys: Keys::new(keys.collect::<Result<_, _>>()?),
+            secrets: Secrets::load(&config.trap_keys).map_err(DaemonError::TrapKey)?,
+            config,
+        })
+    }
+}
+
 /// Takes over what can be; gives what cannot.
-fn take(
-    daemon: &Daemon,
-    new: HostConfig,
-    relevel: &dyn Fn(LogLevel),
-) -> Result<Vec<String>, DaemonError> {
-    let keys = new.dns_keys.iter().map(DnsKey::load);
-    let keys = Keys::new(keys.collect::<Result<_, _>>()?);
-    let (live, restart) = merge(&daemon.config, &daemon.live.borrow(), new);
+fn take(daemon: &Daemon, new: New, relevel: &dyn Fn(LogLevel)) -> Vec<String> {
+    let (live, restart) = merge(&daemon.config, &daemon.live.borrow(), new.config);
     relevel(live.log.level);
-    daemon.shelf.primary().change_keys(keys);
+    daemon.shelf.primary().change_keys(new.keys);
+    daemon.traps.change_secrets(new.secrets);
     daemon.mailbox.post(Letter::Interfaces(interfaces(&live)));
     daemon.live.send_replace(Arc::new(live));
-    Ok(restart)
+    restart
 }
 
 /// `live`, with all of `new` that a daemon which was started with `start` can follow; and what it cannot.
@@ -102,7 +121,6 @@ fn merge(start: &HostConfig, live: &HostConfig, new: HostConfig) -> (HostConfig,
         ("driver", driver != start.driver),
         ("[log] format", log.format != start.log.format),
         ("[programs] user", program_user != start.program_user),
-        ("keys of [traps]", trap_keys != start.trap_keys),
     ];
     let changed = fixed.into_iter().filter(|(_, changed)| *changed);
     let mut restart: Vec<String> = changed.map(|(key, _)| key.to_owned()).collect();
@@ -122,6 +140,7 @@ fn merge(start: &HostConfig, live: &HostConfig, new: HostConfig) -> (HostConfig,
         admin_open_on_loopback,
         dns_keys,
         members,
+        trap_keys,
         log: crate::config::LogConfig {
             level: log.level,
             ..start.log
@@ -150,7 +169,8 @@ mod tests {
         let start = host(FILE);
         let text = format!(
             "{FILE}[[member]]\ngroup = 'mail'\ninterface = 'eth1'\n[log]\nlevel = 'debug'\n\
-             [admin]\nopen_on_loopback = true\n"
+             [admin]\nopen_on_loopback = true\n\
+             [[traps.key]]\nname = 'hooks'\nsecret_file = '/k'\n"
         );
         let new = host(&text);
         let (live, restart) = merge(&start, &start, new.clone());

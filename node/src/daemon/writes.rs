@@ -21,7 +21,7 @@ pub async fn write(daemon: &Arc<Daemon>, request: Request) -> Response {
         Request::TokenCreate { ttl_s, uses } => token(daemon, ttl_s, uses).await,
         Request::TransferLeader { host } => transfer(daemon, &state, &host).await,
         Request::GroupApply { policy, seen, .. } => {
-            let changes = changes(&state, &policy, &daemon.config.trap_keys);
+            let changes = changes(&state, &policy, &daemon.live.borrow().trap_keys);
             let command = Command::Group(GroupCommand::Apply { policy, seen });
             match daemon.commit(vec![command], "").await {
                 Response::Done { index, .. } => Response::GroupApplied {

@@ -19,7 +19,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::{Failure, Tenure};
+use super::names::Names;
+use super::{Failure, Means, Tenure};
 use crate::api::EventRecord;
 use crate::clock;
 use crate::config::WebUrl;
@@ -38,6 +39,7 @@ pub struct Hook {
     url: WebUrl,
     key: Option<hmac::Key>,
     tls: Option<TlsConnector>,
+    names: Names,
 }
 
 impl Hook {
@@ -45,8 +47,8 @@ impl Hook {
     ///
     /// # Errors
     /// This host does not have the key, or this system trusts nobody.
-    pub fn new(target: &Webhook, keys: &[(String, hmac::Key)]) -> Result<Self, Failure> {
-        Self::trusting(target, keys, system_roots)
+    pub fn new(target: &Webhook, means: &Means) -> Result<Self, Failure> {
+        Self::trusting(target, means, system_roots)
     }
 
     /// One whose certificate the roots are to vouch for.
@@ -55,12 +57,12 @@ impl Hook {
     /// This host does not have the key, or there are no roots.
     pub(super) fn trusting(
         target: &Webhook,
-        keys: &[(String, hmac::Key)],
+        means: &Means,
         roots: fn() -> RootCertStore,
     ) -> Result<Self, Failure> {
         let url = WebUrl::parse(&target.url).map_err(|no| Failure::lasting(no.what))?;
         let key = target.key.as_ref().map(|name| {
-            let found = keys.iter().find(|(known, _)| known == name);
+            let found = means.secrets.keys.iter().find(|(known, _)| known == name);
             let words = || format!("this host's file has no [[traps.key]] named {name}");
             found
                 .map(|(_, key)| key.clone())
@@ -71,6 +73,7 @@ impl Hook {
             url,
             key: key.transpose()?,
             tls,
+            names: means.names.clone(),
         })
     }
 
@@ -81,7 +84,7 @@ impl Hook {
     pub async fn tell(
         &self,
         event: &EventRecord,
-        number: usize,
+        number: u32,
         tenure: &Tenure,
     ) -> Result<(), Failure> {
         let request = self.request(event, number, tenure, clock::wall_ms() / 1_000)?;
@@ -93,7 +96,7 @@ impl Hook {
     fn request(
         &self,
         event: &EventRecord,
-        number: usize,
+        number: u32,
         tenure: &Tenure,
         now_s: u64,
     ) -> Result<Request<Body>, Failure> {
@@ -122,7 +125,8 @@ impl Hook {
     }
 
     async fn post(&self, request: Request<Body>) -> Result<StatusCode, Failure> {
-        let stream = TcpStream::connect((self.url.host.as_str(), self.url.port)).await;
+        let found = self.names.find(&self.url.host, self.url.port).await?;
+        let stream = TcpStream::connect(found.as_slice()).await;
         let stream =
             stream.map_err(|error| Failure::passing(format!("cannot connect: {error}")))?;
         let Some(tls) = &self.tls else {

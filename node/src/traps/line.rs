@@ -62,7 +62,7 @@ pub struct Told {
     /// The entry's index.
     pub index: u64,
     /// The events.
-    pub events: Vec<(usize, EventRecord)>,
+    pub events: Vec<(u32, EventRecord)>,
 }
 
 /// A queue and the task that empties it.
@@ -70,11 +70,12 @@ pub struct Line {
     name: String,
     count: Arc<Mutex<Count>>,
     queue: mpsc::Sender<(Instant, Told)>,
+    next: Arc<Mutex<Option<Courier>>>,
     task: JoinHandle<()>,
 }
 
-fn lock(count: &Mutex<Count>) -> MutexGuard<'_, Count> {
-    count.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Line {
@@ -92,9 +93,11 @@ impl Line {
             let mut count = lock(&count);
             (count.last, count.done, count.failing) = (from, from, None);
         }
+        let next = Arc::default();
         let worker = Worker {
             name: name.clone(),
             courier,
+            next: Arc::clone(&next),
             count: Arc::clone(&count),
             tenure,
             pace,
@@ -104,8 +107,14 @@ impl Line {
             name,
             count,
             queue,
+            next,
             task: tokio::spawn(worker.run(waiting)),
         }
+    }
+
+    /// Goes another way from the next attempt on.
+    pub fn exchange(&self, courier: Courier) {
+        *lock(&self.next) = Some(courier);
     }
 
     /// Queues an entry, or drops it where there is no room.
@@ -149,6 +158,7 @@ impl Drop for Line {
 struct Worker {
     name: String,
     courier: Courier,
+    next: Arc<Mutex<Option<Courier>>>,
     count: Arc<Mutex<Count>>,
     tenure: Tenure,
     pace: Pace,
@@ -168,9 +178,12 @@ impl Worker {
         }
     }
 
-    async fn deliver(&mut self, event: (usize, &EventRecord), queued: Instant) {
+    async fn deliver(&mut self, event: (u32, &EventRecord), queued: Instant) {
         let mut pause = self.pace.first;
         loop {
+            if let Some(courier) = lock(&self.next).take() {
+                self.courier = courier;
+            }
             let Err(failure) = self.courier.tell(event, &self.tenure).await else {
                 return self.good();
             };

@@ -4,8 +4,9 @@
 //! changed. A socket for each event: events are seldom, and nothing of an old one is left to be misread.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use control::Instant;
 use statemachine::{SnmpSecurity, SnmpTarget};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -65,11 +66,15 @@ impl Manager {
     ///
     /// # Errors
     /// It could not be sent, was not answered, or was refused.
-    pub async fn tell(&mut self, event: &EventRecord, tenure: &Tenure) -> Result<(), Failure> {
-        let up = clock::monotonic().saturating_duration_since(tenure.since);
+    pub async fn tell(
+        &mut self,
+        event: (u32, &EventRecord),
+        tenure: &Tenure,
+    ) -> Result<(), Failure> {
+        let up_ms = clock::now().ms_since(tenure.since);
         let origin = Origin {
             array: &tenure.array,
-            up_ticks: u64::try_from(up.as_millis() / 10).unwrap_or(u64::MAX),
+            up_ticks: up_ms / 10,
         };
         let Some(bindings) = mib::bindings(event, origin) else {
             return Ok(());
@@ -77,7 +82,7 @@ impl Manager {
         let socket = connect(self.address).await;
         let socket = socket.map_err(|error| Failure::passing(error.to_string()))?;
         // Only told apart from others that wait at the same time: none do.
-        let request = draw() & 0x7fff_ffff;
+        let request = random::number() & 0x7fff_ffff;
         let tag = if self.inform { pdu::INFORM } else { pdu::TRAP };
         let pdu = pdu::pdu(tag, request, &bindings);
         match &self.security {
@@ -85,7 +90,7 @@ impl Manager {
                 inform(&socket, user, &mut self.engine, (request, &pdu)).await
             }
             Security::User(user) => {
-                let own = usm::own_engine(tenure.id, tenure.term, up.as_secs());
+                let own = usm::own_engine(tenure.id, tenure.term, up_ms / 1_000);
                 send(&socket, &user.message(&own, 0, request, salt(), pdu)).await
             }
             Security::Community(community) => {
@@ -112,7 +117,7 @@ async fn inform(
         let number = request.wrapping_add(round) & 0x7fff_ffff;
         let (engine, pdu) = match known {
             Some((engine, at)) => {
-                let since = clock::monotonic().saturating_duration_since(*at).as_secs();
+                let since = clock::now().ms_since(*at) / 1_000;
                 let passed = u32::try_from(since).unwrap_or(u32::MAX);
                 let time = engine.time.saturating_add(passed);
                 (
@@ -137,8 +142,8 @@ async fn inform(
         match heard.complaint() {
             0 if heard.signed && !asked_who => return judge(&heard.answer),
             // Which engine, said by anybody: only who has the user's keys for it understands the next message.
-            4 => *known = Some((heard.engine, clock::monotonic())),
-            2 if heard.signed => *known = Some((heard.engine, clock::monotonic())),
+            4 => *known = Some((heard.engine, clock::now())),
+            2 if heard.signed => *known = Some((heard.engine, clock::now())),
             3 => return Err(Failure::passing("it knows no such user")),
             5 => {
                 return Err(Failure::passing(
@@ -201,10 +206,6 @@ async fn hear<T>(socket: &UdpSocket, read: impl Fn(&[u8]) -> Option<T>) -> Resul
             PATIENCE.as_secs()
         ))),
     }
-}
-
-fn draw() -> u32 {
-    u32::try_from(random::dice() >> 32).unwrap_or(0)
 }
 
 /// Never the same with one key and one clock, but by a chance of 1 in 2^64.

@@ -35,6 +35,7 @@ const SYS_UP_TIME: [u32; 9] = [1, 3, 6, 1, 2, 1, 1, 3, 0];
 const TRAP_OID: [u32; 11] = [1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0];
 const TIME_TICKS: u8 = 0x43;
 const COUNTER_64: u8 = 0x46;
+const UNSIGNED_32: u8 = 0x42;
 /// Most bytes of an `SnmpAdminString` here.
 const MAX_TEXT: usize = 255;
 
@@ -47,8 +48,9 @@ pub struct Origin<'a> {
     pub up_ticks: u64,
 }
 
-/// The variable bindings of the event's notification; nothing for a kind that the MIB has not.
-pub fn bindings(event: &EventRecord, origin: Origin<'_>) -> Option<Vec<u8>> {
+/// The variable bindings of the notification of the event that is the `nth` of its entry; nothing for a kind
+/// that the MIB has not.
+pub fn bindings((nth, event): (u32, &EventRecord), origin: Origin<'_>) -> Option<Vec<u8>> {
     let place = KINDS.iter().position(|kind| *kind == event.kind)?;
     let notification = [&ROOT[..], &[0, u32::try_from(place).ok()? + 1]].concat();
     // Modulo 2^32, as TimeTicks are.
@@ -68,6 +70,7 @@ pub fn bindings(event: &EventRecord, origin: Origin<'_>) -> Option<Vec<u8>> {
         bind(&TRAP_OID, oid(&notification)),
         object(1, octets(cut(origin.array).as_bytes())),
         object(2, number(COUNTER_64, event.index)),
+        object(9, number(UNSIGNED_32, u64::from(nth))),
         object(3, octets(&date_and_time(event))),
     ];
     let (of_group, of_address, of_host) = objects(&event.kind);

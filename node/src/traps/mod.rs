@@ -10,6 +10,7 @@ mod hook;
 mod line;
 mod manager;
 mod mib;
+mod names;
 mod pdu;
 mod target;
 mod teller;
@@ -20,17 +21,19 @@ mod usm;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
+use control::Instant;
 use ring::hmac;
 use rustix::process::{getpriority_process, setpriority_process};
 use statemachine::State;
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{TrapLine, TrapTrial, TrapsReport};
 use crate::clock;
 use crate::config::{Complaint, TrapKeys};
 use line::Count;
+use names::{Names, RESOLVERS};
 use target::{Target, targets_of};
 pub use teller::Sources;
 use usm::User;
@@ -39,8 +42,6 @@ use usm::User;
 const NICER: i32 = 10;
 /// Trials that operators may have asked for and that have not begun.
 const TRIALS: usize = 4;
-/// Threads that may wait for the system's resolver.
-const RESOLVERS: usize = 2;
 
 /// Why somebody was not told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Tenure {
             array: array.to_string(),
             id: array.0,
             term,
-            since: clock::monotonic(),
+            since: clock::now(),
         }
     }
 }
@@ -114,6 +115,22 @@ impl Secrets {
             users: keys.users.iter().map(user).collect::<Result<_, _>>()?,
             keys: keys.keys.iter().map(key).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+/// What it takes to tell anybody.
+#[derive(Clone, Default)]
+pub struct Means {
+    secrets: Secrets,
+    names: Names,
+}
+
+impl From<Secrets> for Means {
+    fn from(secrets: Secrets) -> Self {
+        Self {
+            secrets,
+            ..Self::default()
+        }
     }
 }
 
@@ -154,6 +171,15 @@ impl Book {
 pub struct Traps {
     book: Arc<Book>,
     trials: mpsc::Sender<Trial>,
+    secrets: watch::Sender<Secrets>,
+}
+
+/// What the thread runs on.
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(RESOLVERS)
+        .enable_all()
+        .build()
 }
 
 impl Traps {
@@ -169,23 +195,30 @@ impl Traps {
         let book = Arc::new(Book::default());
         let (trials, asked) = mpsc::channel(TRIALS);
         let shared = Arc::clone(&book);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(RESOLVERS)
-            .enable_all()
-            .build()?;
+        let (secrets, known) = watch::channel(secrets);
+        let runtime = runtime()?;
         let run = move || {
             let now = getpriority_process(None).unwrap_or(0);
             if let Err(error) = setpriority_process(None, now + NICER) {
                 tracing::warn!(%error, "traps: the thread keeps its priority");
             }
-            runtime.block_on(teller::run(sources, secrets, shared, marks, asked));
+            runtime.block_on(teller::run(sources, known, shared, marks, asked));
             // A resolver may take its time; nobody waits for it.
             runtime.shutdown_background();
         };
         std::thread::Builder::new()
             .name("traps".into())
             .spawn(run)?;
-        Ok(Self { book, trials })
+        Ok(Self {
+            book,
+            trials,
+            secrets,
+        })
+    }
+
+    /// From the next attempt on, these secrets count.
+    pub fn change_secrets(&self, secrets: Secrets) {
+        self.secrets.send_replace(secrets);
     }
 
     /// Who is told by the policies of `state`, and what became of it on this host.

@@ -6,7 +6,7 @@ use statemachine::{SnmpTarget, State, Webhook};
 
 use super::hook::Hook;
 use super::manager::Manager;
-use super::{Failure, Secrets, Tenure, mib};
+use super::{Failure, Means, Tenure, mib};
 use crate::api::EventRecord;
 use crate::config::WebUrl;
 
@@ -68,14 +68,14 @@ impl Target {
         }
     }
 
-    /// The way there, with this host's secrets.
-    pub fn courier(&self, secrets: &Secrets) -> Courier {
+    /// The way there, with what this host has for it.
+    pub fn courier(&self, means: &Means) -> Courier {
         let made = match self {
             Self::Snmp(target) => {
-                Manager::new(target, &secrets.users).map(|one| Courier::Snmp(Box::new(one)))
+                Manager::new(target, &means.secrets.users).map(|one| Courier::Snmp(Box::new(one)))
             }
             Self::Webhook(hook) => {
-                Hook::new(hook, &secrets.keys).map(|one| Courier::Webhook(Box::new(one)))
+                Hook::new(hook, means).map(|one| Courier::Webhook(Box::new(one)))
             }
         };
         made.unwrap_or_else(Courier::Nobody)
@@ -99,11 +99,11 @@ impl Courier {
     /// Why it was not told, and whether to try again.
     pub async fn tell(
         &mut self,
-        (number, event): (usize, &EventRecord),
+        (number, event): (u32, &EventRecord),
         tenure: &Tenure,
     ) -> Result<(), Failure> {
         match self {
-            Self::Snmp(manager) => manager.tell(event, tenure).await,
+            Self::Snmp(manager) => manager.tell((number, event), tenure).await,
             Self::Webhook(hook) => hook.tell(event, number, tenure).await,
             Self::Nobody(failure) => Err(failure.clone()),
         }

@@ -15,11 +15,12 @@ use tokio::time::timeout;
 use super::line::{Line, Pace, Told};
 use super::mib::TEST;
 use super::target::{Target, targets_of};
-use super::{Book, Failure, Secrets, Tenure, Trial};
+use super::{Book, Failure, Means, Secrets, Tenure, Trial};
 use crate::api::{EventRecord, TrapTrial, WallTime};
 use crate::clock;
 use crate::daemon::journal::Journal;
 use crate::raft::RaftView;
+use crate::random;
 
 /// A trial takes no longer: a host that forwards it to the leader waits for 6 s.
 const TRIAL_PATIENCE: Duration = Duration::from_secs(5);
@@ -48,12 +49,13 @@ impl Sources {
 /// Tells until nobody can ask for a trial any more.
 pub(super) async fn run(
     sources: Sources,
-    secrets: Secrets,
+    mut secrets: watch::Receiver<Secrets>,
     book: Arc<Book>,
     marks: watch::Sender<u64>,
     mut trials: mpsc::Receiver<Trial>,
 ) {
     let mut happening = sources.journal.follow();
+    let mut means = Means::from(secrets.borrow_and_update().clone());
     let mut telling: Option<Telling> = None;
     // Outlives the telling: in one term its clock must not begin anew.
     let mut tenure: Option<Tenure> = None;
@@ -64,8 +66,12 @@ pub(super) async fn run(
                 return;
             },
             () = progressed.notified() => {}
+            Ok(()) = secrets.changed() => {
+                means.secrets = secrets.borrow_and_update().clone();
+                telling.iter().for_each(|telling| telling.exchange(&means));
+            }
             trial = trials.recv() => match (trial, &telling) {
-                (Some(trial), Some(telling)) => telling.try_out(trial, (sources.state)(), &secrets),
+                (Some(trial), Some(telling)) => telling.try_out(trial, (sources.state)(), &means),
                 // Its asker sees the reply dropped.
                 (Some(_), None) => {}
                 (None, _) => return,
@@ -86,15 +92,15 @@ pub(super) async fn run(
         let Some(mut current) = current.or_else(begin) else {
             continue;
         };
-        current.follow(&state, (&sources.journal, &secrets), &book, &progressed);
+        current.follow(&state, (&sources.journal, &means), &book, &progressed);
         current.mark(&state, &marks);
         telling = Some(current);
     }
 }
 
 /// The events of an entry that a target of these groups wants, each with its number.
-fn wanted(target: &Target, groups: &[String], entry: &[EventRecord]) -> Vec<(usize, EventRecord)> {
-    let all = entry.iter().enumerate();
+fn wanted(target: &Target, groups: &[String], entry: &[EventRecord]) -> Vec<(u32, EventRecord)> {
+    let all = (0..).zip(entry);
     let wanted = all.filter(|(_, event)| target.wants(event, groups));
     wanted
         .map(|(number, event)| (number, event.clone()))
@@ -122,7 +128,7 @@ impl Telling {
     pub(super) fn follow(
         &mut self,
         state: &State,
-        (journal, secrets): (&Journal, &Secrets),
+        (journal, means): (&Journal, &Means),
         book: &Book,
         progressed: &Arc<Notify>,
     ) {
@@ -137,7 +143,7 @@ impl Telling {
             if !self.lines.contains_key(target) {
                 let line = Line::start(
                     target.shown(),
-                    target.courier(secrets),
+                    target.courier(means),
                     book.of(target),
                     (self.tenure.clone(), Pace::USUAL),
                     self.cursor,
@@ -167,6 +173,13 @@ impl Telling {
         self.cursor = index;
     }
 
+    /// Goes on with other secrets; what waits for somebody goes on waiting.
+    pub(super) fn exchange(&self, means: &Means) {
+        for (target, line) in &self.lines {
+            line.exchange(target.courier(means));
+        }
+    }
+
     /// Says how far everybody who takes events has been told.
     pub(super) fn mark(&self, state: &State, marks: &watch::Sender<u64>) {
         let held = self.lines.values().filter_map(Line::holds).min();
@@ -177,10 +190,11 @@ impl Telling {
     }
 
     /// Tells every target of a group of an event that is none, past the queues.
-    fn try_out(&self, trial: Trial, state: Arc<State>, secrets: &Secrets) {
+    pub(super) fn try_out(&self, trial: Trial, state: Arc<State>, means: &Means) {
         let event = EventRecord {
             at: WallTime(clock::wall_ms()),
-            index: state.index,
+            // No event has this one; the number tells tests apart.
+            index: 0,
             kind: TEST.to_owned(),
             group: Some(trial.group.clone()),
             address: None,
@@ -188,14 +202,15 @@ impl Telling {
             reason: Some("an operator tries whether this arrives".to_owned()),
             phases: None,
         };
+        let number = random::number();
         let targets = targets_of(&state).into_iter();
         let targets = targets.filter(|(_, groups)| groups.contains(&trial.group));
         let tried: Vec<_> = targets
             .map(|(target, _)| {
-                let (mut courier, tenure) = (target.courier(secrets), self.tenure.clone());
+                let (mut courier, tenure) = (target.courier(means), self.tenure.clone());
                 let event = event.clone();
                 tokio::spawn(async move {
-                    let told = courier.tell((0, &event), &tenure);
+                    let told = courier.tell((number, &event), &tenure);
                     let told = timeout(TRIAL_PATIENCE, told).await.unwrap_or_else(|_| {
                         let words = format!("no answer within {} s", TRIAL_PATIENCE.as_secs());
                         Err(Failure::passing(words))

@@ -1,9 +1,11 @@
 //! Messages against keys of the standards, a manager in a thread, a webhook that fails first.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use control::Instant;
 use ring::hmac;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -13,17 +15,19 @@ use statemachine::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::hook::Hook;
 use super::line::{Line, Pace, Told};
 use super::mib::{self, Origin};
+use super::names::Names;
 use super::pdu::{self, Answer};
 use super::target::{Target, targets_of};
 use super::teller::Telling;
 use super::usm::{self, Engine, User};
-use super::{Book, Secrets, Tenure};
+use super::{Book, Means, Secrets, Tenure, Trial};
 use crate::api::{EventRecord, WallTime};
 use crate::clock;
 use crate::config::Auth;
@@ -43,7 +47,7 @@ fn tenure() -> Tenure {
         array: "00ff".into(),
         id: [7; 16],
         term: 3,
-        since: clock::monotonic(),
+        since: clock::now(),
     }
 }
 
@@ -126,7 +130,7 @@ fn events_become_notifications_of_the_mib() {
         let mut long = event(u64::MAX, kind);
         (long.group, long.address) = (Some("g".repeat(63)), Some("fd00::1".parse().unwrap()));
         long.reason = Some("ü".repeat(1_000));
-        let bytes = mib::bindings(&long, origin).unwrap();
+        let bytes = mib::bindings((u32::MAX, &long), origin).unwrap();
         assert!(bytes.len() < 1_000, "{kind}: {}", bytes.len());
         let last = long.reason.iter().next().unwrap();
         let text = last.get(..254).unwrap().as_bytes();
@@ -135,7 +139,7 @@ fn events_become_notifications_of_the_mib() {
             "{kind}: text is cut between characters"
         );
     }
-    assert_eq!(mib::bindings(&event(1, "assigned"), origin), None);
+    assert_eq!(mib::bindings((0, &event(1, "assigned")), origin), None);
 }
 
 /// Goal: what is sent is what the MIB says. Method: its notifications, their numbers and their objects,
@@ -167,7 +171,7 @@ fn the_mib_and_the_code_agree() {
             array: "00ff",
             up_ticks: 0,
         };
-        let bytes = mib::bindings(&event(1, kind), origin).unwrap();
+        let bytes = mib::bindings((0, &event(1, kind)), origin).unwrap();
         let mut all = super::ber::Reader(&bytes)
             .inside(super::ber::SEQUENCE)
             .unwrap();
@@ -231,7 +235,7 @@ async fn an_inform_follows_the_managers_clock() {
         security: SnmpSecurity::User("rais".into()),
         inform: true,
     });
-    let mut courier = target.courier(&secrets);
+    let mut courier = target.courier(&secrets.into());
     courier
         .tell((0, &event(4, "hostDown")), &tenure())
         .await
@@ -257,7 +261,7 @@ async fn who_lacks_the_secret_tells_nobody() {
         (snmp, "[[traps.user]] named nobody"),
         (hook, "[[traps.key]] named none"),
     ] {
-        let mut courier = target.courier(&Secrets::default());
+        let mut courier = target.courier(&Means::default());
         let told = courier.tell((0, &event(4, "hostDown")), &tenure()).await;
         let failure = told.unwrap_err();
         assert!(
@@ -306,15 +310,15 @@ async fn over_tls_only_who_is_trusted_gets_events() {
         roots
     };
     let told = event(4, "hostDown");
-    let hook = Hook::trusting(&target, &[], trusted).unwrap();
+    let hook = Hook::trusting(&target, &Means::default(), trusted).unwrap();
     hook.tell(&told, 0, &tenure()).await.unwrap();
-    let hook = Hook::trusting(&target, &[], other).unwrap();
+    let hook = Hook::trusting(&target, &Means::default(), other).unwrap();
     let failure = hook.tell(&told, 0, &tenure()).await.unwrap_err();
     assert!(
         failure.words.starts_with("TLS: invalid peer certificate"),
         "{failure:?}"
     );
-    let nobody = Hook::trusting(&target, &[], RootCertStore::empty);
+    let nobody = Hook::trusting(&target, &Means::default(), RootCertStore::empty);
     assert!(nobody.is_err_and(|failure| failure.words.contains("no root certificates")));
     let (head, refused) = served.await.unwrap();
     assert!(
@@ -322,6 +326,41 @@ async fn over_tls_only_who_is_trusted_gets_events() {
         "{head}"
     );
     assert!(refused);
+}
+
+/// Goal: two events of one entry that are alike in all else are told apart, and a manager gets the time of
+/// the clock that runs on in suspend. Method: traps of version 3 from a leader of 77 s, read by their user.
+#[tokio::test]
+async fn a_trap_has_its_number_and_the_time_since_the_leader_took_over() {
+    let (socket, target) = manager().await;
+    let user = User::new("rais", Auth::Sha256, ("maplesyrup", "pancakes!"));
+    let secrets = Secrets {
+        users: vec![user.clone()],
+        keys: Vec::new(),
+    };
+    let target = Target::Snmp(SnmpTarget {
+        target,
+        security: SnmpSecurity::User("rais".into()),
+        inform: false,
+    });
+    let mut courier = target.courier(&secrets.into());
+    let since = Instant(clock::now().0 - 77_000_000);
+    let tenure = Tenure { since, ..tenure() };
+    let mut told = Vec::new();
+    for number in [0, 1] {
+        let one = event(4, "zoneChanged");
+        courier.tell((number, &one), &tenure).await.unwrap();
+        let mut buffer = [0; 2_000];
+        let length = socket.recv(&mut buffer).await.unwrap();
+        let heard = user.read(&buffer[..length]).unwrap();
+        assert!((77..90).contains(&heard.engine.time), "{:?}", heard.engine);
+        let origin = Origin {
+            array: "00ff",
+            up_ticks: 0,
+        };
+        told.push(mib::bindings((number, &one), origin).unwrap());
+    }
+    assert_ne!(told[0], told[1]);
 }
 
 /// One request, answered with `status`: its head and its body.
@@ -376,7 +415,7 @@ async fn a_webhook_that_fails_is_tried_again_until_it_takes_the_event() {
     let (count, told) = (book.of(&target), Arc::clone(&progressed));
     let line = Line::start(
         target.shown(),
-        target.courier(&secrets),
+        target.courier(&secrets.into()),
         count,
         (tenure(), PACE),
         3,
@@ -438,7 +477,7 @@ async fn a_full_queue_drops_and_counts() {
         key: None,
     });
     let (book, progressed) = (Book::default(), Arc::new(Notify::new()));
-    let courier = target.courier(&Secrets::default());
+    let courier = target.courier(&Means::default());
     let line = Line::start(
         target.shown(),
         courier,
@@ -537,7 +576,7 @@ async fn everybody_is_told_once_of_what_concerns_him_after_the_mark() {
         let (marks, marked) = watch::channel(0);
         let mut telling = Telling::begin(tenure(), &state);
         let journal = journal(&state);
-        let sources = (&journal, &Secrets::default());
+        let sources = (&journal, &Means::default());
         telling.follow(&state, sources, &book, &progressed);
         telling.follow(&state, sources, &book, &progressed);
         let all = targets_of(&state);
@@ -558,5 +597,141 @@ async fn everybody_is_told_once_of_what_concerns_him_after_the_mark() {
         }
         telling.mark(&state, &marks);
         assert_eq!(*marked.borrow(), 5, "who takes nothing holds up nothing");
+    }
+}
+
+/// Goal: a receiver that acts on no delivery twice takes each test, and no event as one it has seen. Method:
+/// two tests while the log stands where its last entry is an event.
+#[tokio::test]
+async fn each_test_is_a_delivery_of_its_own() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut state = state(9);
+    let group = state.groups.get_mut(&"web".into()).unwrap();
+    group.policy.traps = Some(Traps {
+        snmp: Vec::new(),
+        webhook: vec![Webhook {
+            url: format!("http://{}/", listener.local_addr().unwrap()),
+            key: None,
+        }],
+    });
+    let (telling, state) = (Telling::begin(tenure(), &state), Arc::new(state));
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let (reply, tried) = oneshot::channel();
+        let group = "web".to_owned();
+        let trial = Trial { group, reply };
+        telling.try_out(trial, Arc::clone(&state), &Means::default());
+        let (head, body) = serve(&listener, "200 Good").await;
+        assert!(tried.await.unwrap().iter().all(|one| one.good));
+        let parsed: EventRecord = serde_json::from_str(&body).unwrap();
+        assert_eq!((parsed.kind.as_str(), parsed.index), (mib::TEST, 0));
+        let delivery = head
+            .lines()
+            .find(|line| line.starts_with("rais-delivery: "));
+        seen.push(delivery.unwrap().to_owned());
+    }
+    assert!(seen[0].starts_with("rais-delivery: 00ff-0-"), "{seen:?}");
+    assert_ne!(seen[0], seen[1]);
+}
+
+/// Goal: a webhook whose name servers are silent holds up no other, however often it is tried. Method: a
+/// resolver that answers for one name alone; ten others are asked for three times each, and given up.
+#[test]
+fn silent_names_hold_up_no_other() {
+    let (silence, ending) = std::sync::mpsc::channel::<()>();
+    let (asked, ending) = (Arc::new(AtomicUsize::new(0)), Mutex::new(ending));
+    let count = Arc::clone(&asked);
+    let names = Names::by(move |host: &str| {
+        count.fetch_add(1, Ordering::SeqCst);
+        match host {
+            "healthy.example" => Ok(vec![Ipv4Addr::LOCALHOST.into()]),
+            // Until the test is over.
+            _ => ending
+                .lock()
+                .unwrap()
+                .recv()
+                .map(|()| Vec::new())
+                .map_err(|_| "over".into()),
+        }
+    });
+    let means = Means {
+        names,
+        ..Means::default()
+    };
+    let runtime = super::runtime().unwrap();
+    let healthy = runtime.block_on(async {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let hook = |host: &str| {
+            let url = format!("http://{host}:{port}/");
+            Hook::new(&Webhook { url, key: None }, &means).unwrap()
+        };
+        let (told, tenure) = (event(4, "hostDown"), tenure());
+        for _ in 0..3 {
+            for number in 0..10 {
+                let hook = hook(&format!("silent{number}.example"));
+                let tried = timeout(Duration::ZERO, hook.tell(&told, 0, &tenure));
+                assert!(tried.await.is_err());
+            }
+        }
+        let hook = hook("healthy.example");
+        tokio::spawn(async move { serve(&listener, "200 Good").await });
+        hook.tell(&told, 0, &tenure).await
+    });
+    // Else the runtime would wait for its threads.
+    drop(silence);
+    healthy.unwrap();
+    assert!(asked.load(Ordering::SeqCst) <= 11);
+}
+
+/// Goal: a secret that was exchanged counts from the next attempt on, for what waits too. Method: a webhook
+/// that is told of two events, with another key for the second attempt at the first.
+#[tokio::test]
+async fn an_exchanged_secret_counts_for_what_waits() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let key = |secret: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let means = |secret| {
+        Means::from(Secrets {
+            users: Vec::new(),
+            keys: vec![("hooks".into(), key(secret))],
+        })
+    };
+    let target = Target::Webhook(Webhook {
+        url: format!("http://{}/", listener.local_addr().unwrap()),
+        key: Some("hooks".into()),
+    });
+    let book = Book::default();
+    let line = Line::start(
+        target.shown(),
+        target.courier(&means(b"the old key of this")),
+        book.of(&target),
+        (tenure(), PACE),
+        3,
+        Arc::new(Notify::new()),
+    );
+    let events = vec![(0, event(4, "hostDown"))];
+    line.push(Told { index: 4, events });
+    for (secret, status) in [
+        (&b"the old key of this"[..], "503 Busy"),
+        (b"the new key of this", "200 Good"),
+    ] {
+        let (stream, _) = listener.accept().await.unwrap();
+        // While this attempt waits for its answer.
+        line.exchange(target.courier(&means(b"the new key of this")));
+        let (head, body) = answer(stream, status).await;
+        let (_, signature) = head.split_once("rais-signature: t=").unwrap();
+        let (time, hex) = signature
+            .lines()
+            .next()
+            .unwrap()
+            .split_once(",v1=")
+            .unwrap();
+        let tag = hmac::sign(&key(secret), format!("{time}.{body}").as_bytes());
+        let right: String = tag
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(hex, right, "{status}");
     }
 }
