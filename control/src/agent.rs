@@ -290,6 +290,13 @@ impl Agent {
         self.held.values().any(live)
     }
 
+    /// True while the driver has the address, or is busy with it.
+    #[must_use]
+    pub fn holds(&self, address: IpAddr) -> bool {
+        let held = self.held.get(&address);
+        held.is_some_and(|held| !matches!(held.phase, HeldPhase::Failed { .. }))
+    }
+
     /// An acquire ended. Ignored when the address was told to go meanwhile.
     pub fn acquired(
         &mut self,
@@ -387,7 +394,7 @@ impl Agent {
     }
 }
 
-/// The addresses that a host could be given: those of its groups. An observer's are none.
+/// The addresses that a host could be given, in order: those of its groups. An observer's are none.
 pub(crate) fn manageable(state: &State, me: HostId) -> Vec<(IpAddr, u8, GroupName)> {
     let member = |group: &GroupName| {
         let host = state.hosts.get(&me).filter(|host| !host.observer);

@@ -364,7 +364,7 @@ impl Core {
             } => {
                 let served = result.is_ok();
                 self.agent.acquired(address, epoch, result, now);
-                self.next_heartbeat = now;
+                self.ended(now);
                 let clients = self.clients.take(address);
                 if served && !clients.is_empty() {
                     out.push(Output::Perform(HostAction::Tickle { address, clients }));
@@ -376,7 +376,7 @@ impl Core {
                 error,
             } => {
                 self.agent.lost(address, epoch, error);
-                self.next_heartbeat = now;
+                self.ended(now);
             }
             HostEvent::Contested { address, by } => {
                 let news = self.agent.contested(address, by, now);
@@ -389,9 +389,15 @@ impl Core {
             } => self.tell_clients(address, epoch, &clients, out),
             HostEvent::Released { address, epoch } => {
                 self.agent.released(address, epoch);
-                self.next_heartbeat = now;
+                self.ended(now);
             }
         }
+    }
+
+    /// The driver ended something: it is told at once, and what it need not guard any more is looked for.
+    fn ended(&mut self, now: Instant) {
+        self.manages = None;
+        self.next_heartbeat = now;
     }
 
     /// News does not wait for the next heartbeat.
@@ -672,7 +678,12 @@ impl Core {
     fn work(&mut self, now: Instant, out: &mut Vec<Output>) {
         if self.manages != Some(self.state.index) {
             self.manages = Some(self.state.index);
-            let addresses = manageable(&self.state, self.me);
+            let mut addresses = manageable(&self.state, self.me);
+            // What was served when it ceased to be this host's stays guarded until it is let go, in order.
+            let listed = |ip: &IpAddr| addresses.binary_search_by_key(ip, |one| one.0).is_ok();
+            let mut stay = self.managed.clone();
+            stay.retain(|(ip, ..)| !listed(ip) && self.agent.holds(*ip));
+            addresses.extend(stay);
             if addresses != self.managed {
                 self.managed.clone_from(&addresses);
                 out.push(Output::Perform(HostAction::Manage { addresses }));
