@@ -213,6 +213,14 @@ impl AddressDriver for Netlink {
             .copied()
             .collect::<Vec<_>>()
         {
+            // Nobody ordered that it goes: whoever believes that it is served must hear.
+            if let Some(wanted) = self.wanted.get(&ip) {
+                self.untold.push(Incident::Lost {
+                    ip,
+                    epoch: wanted.epoch,
+                    error: "it is none of those that this host carries any more".to_owned(),
+                });
+            }
             self.release(ip)?;
         }
         self.gate

@@ -393,6 +393,26 @@ fn an_interface_that_is_missing_costs_the_others_nothing() {
     }
 }
 
+/// Goal: what is held and is to be guarded no longer goes, and is said to be lost: nobody ordered it.
+/// Method: one of two that are held is left out of what is guarded.
+#[test]
+fn what_is_guarded_no_longer_goes_and_is_said_to_be_lost() {
+    let Some(wire) = Wire::lay("what_is_guarded_no_longer_goes") else {
+        return;
+    };
+    let mut driver = driver(&wire, "unguarded", Guard::Owned);
+    take(&mut driver, 7, 2_000);
+    assert_eq!(driver.tick(), []);
+    let [v4, v6] = services();
+    driver.manage(&[service(v4)]).unwrap();
+    let incidents = driver.tick();
+    assert!(
+        matches!(&incidents[..], [Incident::Lost { ip, epoch: 7, .. }] if *ip == v6),
+        "{incidents:?}"
+    );
+    assert_eq!(driver.held(), [Held { ip: v4, epoch: 7 }]);
+}
+
 /// Goal: what cannot be served any more is given up and said, so that another host can serve it.
 /// Method: the interface is deleted under what is held, both families.
 #[test]

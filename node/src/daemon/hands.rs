@@ -65,6 +65,11 @@ pub struct Hands {
     unreleased: Vec<(IpAddr, HostEvent)>,
     /// The addresses that the gate should guard, when that could not be done yet.
     unmanaged: Option<Vec<ServiceAddress>>,
+    /// The addresses of the last order to guard some.
+    guarded: Vec<(IpAddr, u8, GroupName)>,
+    /// Where the file says that each group's addresses go.
+    said: BTreeMap<String, String>,
+    /// Where they do go.
     interfaces: BTreeMap<String, String>,
     report: Report,
 }
@@ -85,14 +90,31 @@ impl Hands {
             told: BTreeMap::new(),
             unreleased: Vec::new(),
             unmanaged: None,
+            guarded: Vec::new(),
+            said: interfaces.clone(),
             interfaces,
             report,
         }
     }
 
-    /// From now on each group's addresses go there.
+    /// From now on each group's addresses go there. A group of which something is guarded stays where it
+    /// is: the log may not know yet that it leaves, and may never agree.
     pub fn place(&mut self, interfaces: BTreeMap<String, String>) {
-        self.interfaces = interfaces;
+        self.said = interfaces;
+        self.guard(self.guarded.clone());
+    }
+
+    /// Guards `addresses`, and forgets where those of other groups went.
+    fn guard(&mut self, addresses: Vec<(IpAddr, u8, GroupName)>) {
+        let before = std::mem::replace(&mut self.interfaces, self.said.clone());
+        let known = |group: &String| addresses.iter().any(|(_, _, of)| of.0 == *group);
+        let stay = before.into_iter().filter(|(group, _)| known(group));
+        self.interfaces.extend(stay);
+        self.unmanaged = Some(self.placed_all(&addresses));
+        self.guarded = addresses;
+        if let Err(error) = self.manage() {
+            tracing::error!(%error, "the gate does not guard what it should; tried again");
+        }
     }
 
     /// Performs one action, and reports it. False for a renewal that failed.
@@ -134,12 +156,7 @@ impl Hands {
                 return self.tell_all(|driver| driver.renew(deadline.0));
             }
             HostAction::Tickle { address, clients } => self.tickle(address, &clients),
-            HostAction::Manage { addresses } => {
-                self.unmanaged = Some(self.placed_all(&addresses));
-                if let Err(error) = self.manage() {
-                    tracing::error!(%error, "the gate does not guard what it should; tried again");
-                }
-            }
+            HostAction::Manage { addresses } => self.guard(addresses),
         }
         true
     }
@@ -459,5 +476,73 @@ mod tests {
         assert_eq!(inbox.take(9).len(), 1);
         hands.confirm();
         assert_eq!(inbox.take(9).len(), 0);
+    }
+
+    /// A driver that notes what it is to guard.
+    struct Guard(std::sync::mpsc::Sender<Vec<(IpAddr, String)>>);
+
+    impl AddressDriver for Guard {
+        fn acquire(&mut self, _: ServiceAddress, _: u64) -> Result<Taken, DriverError> {
+            Ok(Taken::default())
+        }
+        fn manage(&mut self, addresses: &[ServiceAddress]) -> Result<(), DriverError> {
+            let told = addresses.iter().map(|one| (one.ip, one.interface.clone()));
+            self.0.send(told.collect()).unwrap();
+            Ok(())
+        }
+        fn release(&mut self, _: IpAddr) -> Result<(), DriverError> {
+            Ok(())
+        }
+        fn held(&self) -> Vec<Held> {
+            Vec::new()
+        }
+        fn gate(&self) -> Gate {
+            Gate::None { reason: "a test" }
+        }
+        fn name(&self) -> &'static str {
+            "guard"
+        }
+    }
+
+    /// Goal: a file that the log has not agreed to, and may refuse, takes no address from the gate; and what
+    /// was not guarded for want of an interface is once there is one.
+    /// Method: an address of `web` while the file moves it to `web2`, then the log does, then the file goes back.
+    #[test]
+    fn a_group_stays_where_it_is_until_the_log_lets_it_go() {
+        let (sender, guarded) = std::sync::mpsc::channel();
+        let file = |text: &str| -> BTreeMap<String, String> {
+            let pairs = text
+                .split_whitespace()
+                .map(|pair| pair.split_once('=').unwrap());
+            pairs.map(|(group, at)| (group.into(), at.into())).collect()
+        };
+        let ip = IpAddr::from([10, 77, 0, 101]);
+        let of = |group: &str| HostAction::Manage {
+            addresses: vec![(ip, 24, group.into())],
+        };
+        let at = |interface: &str| vec![(ip, interface.to_owned())];
+        let mut hands = Hands::new(Box::new(Guard(sender)), file("web=eth0"), Box::new(|_| {}));
+        hands.perform(of("web"));
+        hands.place(file("web2=eth1"));
+        hands.place(file("web=eth2 web2=eth1"));
+        hands.place(file("web2=eth1"));
+        hands.perform(of("web2"));
+        hands.perform(of("web"));
+        hands.place(file("web=eth3"));
+        let seen: Vec<_> = guarded.try_iter().collect();
+        let [first, moved, back, gone] = [at("eth0"), at("eth1"), at("eth3"), vec![]];
+        let stays = first.clone();
+        assert_eq!(
+            seen,
+            [
+                first,
+                stays.clone(),
+                stays.clone(),
+                stays,
+                moved,
+                gone,
+                back
+            ]
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A file that is broken changes nothing. Groups go the way that they go at a start: the log hears of them,
 //! and each member does what the log says, so a group that stays is not touched. Interfaces reach the
-//! warden before the log names an address for them.
+//! warden before the log names an address for them, and a group that goes keeps its own until the log agrees.
 //!
 //! Limits: privileges were parted with at the start, and sockets are bound then; what hangs on those waits
 //! for a restart.
