@@ -34,7 +34,7 @@ pub(crate) struct Start<'a> {
     pub(crate) host: HostId,
     pub(crate) boot: Boot,
     pub(crate) raft: &'a RaftStatus,
-    /// Its own vote it has if its state names this start, and its log takes nothing from it.
+    /// It may grant its own heartbeat: its state names this start, and its log takes nothing from it.
     pub(crate) is_up: bool,
 }
 
@@ -68,10 +68,13 @@ impl Reference {
             let known = (*voter, host, 0)..=(*voter, host, start.raft.membership);
             let granted = self.granted.range(known).map(|(_, granted)| granted);
             let to_this = granted.filter(|(to, _)| *to == start.boot);
-            let own = (*voter == host && start.is_up).then_some(u64::MAX);
-            own.or(to_this.map(|(_, end)| *end).max()).unwrap_or(0)
+            to_this.map(|(_, end)| *end).max().unwrap_or(0)
         };
         let end_in = |set: &BTreeSet<HostId>| {
+            // Who is alone sends no heartbeat.
+            if start.is_up && set.iter().eq([&host]) {
+                return u64::MAX;
+            }
             let mut ends: Vec<u64> = set.iter().map(end_by).collect();
             ends.sort_unstable();
             // So many end before a majority is lost.
@@ -89,7 +92,8 @@ impl Reference {
         stands.1
     }
 
-    /// A voter says for how much longer it is bound to `host`: what is wrong with that.
+    /// A voter says for how much longer it is bound to `host`: what is wrong with that. Of itself it may
+    /// say that it is free: it knows its gate.
     pub(crate) fn answers(
         &self,
         voter: HostId,
@@ -97,6 +101,9 @@ impl Reference {
         remaining_us: u64,
         now: u64,
     ) -> Option<String> {
+        if voter == host {
+            return None;
+        }
         let all = (voter, host, 0)..=(voter, host, u64::MAX);
         let end = self
             .granted

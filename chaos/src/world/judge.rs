@@ -60,6 +60,10 @@ impl World {
                 let number = (heartbeat.boot, heartbeat.seq);
                 let reference = &mut self.laws.reference;
                 reference.asks(id, number, heartbeat.lease_ms, self.now);
+                let start = host::of(&self.hosts, id).and_then(|host| host.start());
+                if let Some(start) = start.filter(|start| start.is_up) {
+                    reference.grants(id, start.raft.membership, id, number);
+                }
             }
             Output::Send {
                 to,
