@@ -266,17 +266,22 @@ pub async fn run(
     admin.iter().for_each(AdminServer::close);
     tasks.iter().for_each(JoinHandle::abort);
     daemon.mailbox.post(Letter::Stop);
-    // The control thread lets go of every address, and then runs the release scripts.
-    if control.is_none() {
-        beating.await;
-    }
-    if let Some(admin) = admin {
-        admin.ended().await;
-    }
-    if let Some(dns) = Arc::into_inner(dns) {
-        dns.shutdown().await;
-    }
-    daemon.raft.shutdown().await;
+    // The control thread lets go of every address, and then runs the release scripts. That may take
+    // seconds, in which a host without a control must neither be elected nor answer names.
+    let let_go = async {
+        if control.is_none() {
+            beating.await;
+        }
+    };
+    let closed = async {
+        if let Some(admin) = admin {
+            admin.ended().await;
+        }
+        if let Some(dns) = Arc::into_inner(dns) {
+            dns.shutdown().await;
+        }
+    };
+    tokio::join!(let_go, closed, daemon.raft.shutdown());
     ended.map_or(Ok(()), Err)
 }
 
