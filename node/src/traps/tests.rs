@@ -638,7 +638,7 @@ async fn each_test_is_a_delivery_of_its_own() {
 /// resolver that answers for one name alone; ten others are asked for three times each, and given up.
 #[test]
 fn silent_names_hold_up_no_other() {
-    let (silence, ending) = std::sync::mpsc::channel::<()>();
+    let (silence, ending) = std::sync::mpsc::sync_channel::<()>(1);
     let (asked, ending) = (Arc::new(AtomicUsize::new(0)), Mutex::new(ending));
     let count = Arc::clone(&asked);
     let names = Names::by(move |host: &str| {
