@@ -342,13 +342,12 @@ impl Agent {
         news
     }
 
-    /// A release ended: the address is off the interface.
+    /// A release ended: the address is off the interface. A failure that was told meanwhile stays told: the
+    /// leader may give the address away on the strength of it, so it is not taken again.
     pub fn released(&mut self, address: IpAddr, epoch: Epoch) {
-        if self
-            .held
-            .get(&address)
-            .is_some_and(|held| held.epoch == epoch)
-        {
+        let failed = |held: &Held| matches!(held.phase, HeldPhase::Failed { .. });
+        let held = self.held.get(&address);
+        if held.is_some_and(|held| held.epoch == epoch && !failed(held)) {
             self.held.remove(&address);
         }
     }
@@ -404,4 +403,45 @@ pub(crate) fn manageable(state: &State, me: HostId) -> Vec<(IpAddr, u8, GroupNam
     could
         .map(|(ip, a)| (*ip, a.prefix_len, a.group.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use statemachine::{Address, Host, HostState};
+
+    /// Goal: what a host said that it can't serve it does not take again, also when it was just letting go of
+    /// it for another reason: the leader gives it away on that word (storm 201015: served twice).
+    /// Method: a lapse orders the release, the driver says that the address is lost and then that it is off,
+    /// the lease is valid again; then the log moves on.
+    #[test]
+    fn what_was_told_as_lost_is_not_taken_again_when_its_release_ends() {
+        let (me, boot, ip) = (HostId(1), Boot(1), IpAddr::from([10, 77, 1, 1]));
+        let mut state = State::default();
+        let host = Host {
+            boot,
+            ..Host::new(me, "h1", HostState::Up)
+        };
+        state.hosts.insert(me, host);
+        let mut address = Address::new("web".into(), 24, me, Default::default());
+        address.state = AddressState::Online { host: me };
+        state.addresses.insert(ip, address);
+        let (mut agent, lease) = (Agent::default(), Some(Instant(9_000_000)));
+        let step = |agent: &mut Agent, state: &State, lease| {
+            agent.reconcile(state, me, boot, lease, Instant(1)).len()
+        };
+        let epoch = state.addresses[&ip].epoch;
+        assert_eq!(step(&mut agent, &state, lease), 1, "acquire");
+        agent.acquired(ip, epoch, Ok(Took::default()), Instant(2));
+        assert_eq!(step(&mut agent, &state, None), 1, "release");
+        agent.lost(ip, epoch, "no such interface".into());
+        agent.released(ip, epoch);
+        assert_eq!(step(&mut agent, &state, lease), 0);
+        let told = agent.report(&state, me).held;
+        assert!(matches!(told[0].phase, HeldPhase::Failed { .. }));
+        let address = state.addresses.get_mut(&ip).unwrap();
+        address.epoch = Epoch(epoch.0 + 1);
+        assert_eq!(step(&mut agent, &state, lease), 1, "a new epoch");
+    }
 }
