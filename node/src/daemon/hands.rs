@@ -479,7 +479,7 @@ mod tests {
     }
 
     /// A driver that notes what it is to guard.
-    struct Guard(std::sync::mpsc::Sender<Vec<(IpAddr, String)>>);
+    struct Guard(std::sync::mpsc::SyncSender<Vec<(IpAddr, String)>>);
 
     impl AddressDriver for Guard {
         fn acquire(&mut self, _: ServiceAddress, _: u64) -> Result<Taken, DriverError> {
@@ -509,7 +509,7 @@ mod tests {
     /// Method: an address of `web` while the file moves it to `web2`, then the log does, then the file goes back.
     #[test]
     fn a_group_stays_where_it_is_until_the_log_lets_it_go() {
-        let (sender, guarded) = std::sync::mpsc::channel();
+        let (sender, guarded) = std::sync::mpsc::sync_channel(8);
         let file = |text: &str| -> BTreeMap<String, String> {
             let pairs = text
                 .split_whitespace()
