@@ -149,7 +149,7 @@ impl SimHost {
             host: self.id,
             boot,
             raft,
-            is_up: me.is_some_and(|me| me.boot == boot) && !fenced,
+            is_up: me.is_some_and(|me| me.is_up() && me.boot == boot) && !fenced,
         })
     }
 

@@ -34,7 +34,7 @@ pub(crate) struct Start<'a> {
     pub(crate) host: HostId,
     pub(crate) boot: Boot,
     pub(crate) raft: &'a RaftStatus,
-    /// It may grant its own heartbeat: its state names this start, and its log takes nothing from it.
+    /// It may grant its own heartbeat: its state names this start as up, and its log takes nothing from it.
     pub(crate) is_up: bool,
 }
 

@@ -38,12 +38,16 @@ impl World {
             } => Some((*from, heartbeat.applied)),
             _ => None,
         };
+        let learnt_voters = matches!(event, Event::Raft(_));
         core.step_into(now, event, &mut outputs);
         let deadline = core.lease_deadline();
         let wake_at = host.clock.reaches(core.next_wake()).max(true_now + 1);
         if wake_at < host.wake_at {
             host.wake_at = wake_at;
             self.soon(id, wake_at - true_now, Due::Wake);
+        }
+        if learnt_voters {
+            self.note_lease(id);
         }
         self.judge_lease(id, deadline, now);
         for output in outputs.drain(..) {

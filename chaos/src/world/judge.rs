@@ -63,6 +63,7 @@ impl World {
                 let start = host::of(&self.hosts, id).and_then(|host| host.start());
                 if let Some(start) = start.filter(|start| start.is_up) {
                     reference.grants(id, start.raft.membership, id, number);
+                    reference.lease_stands(start);
                 }
             }
             Output::Send {
@@ -77,6 +78,7 @@ impl World {
             } => {
                 let reference = &mut self.laws.reference;
                 reference.grants(id, *membership, *to, (*boot, *seq));
+                self.note_lease(*to);
                 self.judge_ack(id, *to, heard);
             }
             Output::Send {
@@ -95,6 +97,14 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Notes the lease that a host has now: it stands.
+    pub(super) fn note_lease(&mut self, id: HostId) {
+        let host = host::of(&self.hosts, id);
+        if let Some(start) = host.and_then(|host| host.start()) {
+            self.laws.reference.lease_stands(start);
         }
     }
 

@@ -129,7 +129,10 @@ impl World {
                     let fence = record.fence_of(id);
                     let core = host.core.as_ref();
                     let unaware = core.filter(|core| Some(core.state().index) < fence);
-                    let granted = host.start().filter(|_| unaware.is_some());
+                    // What its log takes from it is not renewed: law 3 looks at what it has then.
+                    let granted = host
+                        .start()
+                        .filter(|start| start.is_up && unaware.is_some());
                     let granted = granted.map(|start| self.laws.reference.lease_end(start));
                     let unaware = unaware.is_some_and(|core| core.lease_deadline() > Some(now));
                     let fallen = Fallen { open, unaware };
