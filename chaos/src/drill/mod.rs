@@ -29,6 +29,9 @@ use crate::lab::array::{Array, ArrayError, ArraySpec, home_addresses};
 use crate::lab::{At, Fault, Gap, Lab, LabError, Observer, Report, Targets, now};
 use std::time::Duration;
 
+/// A probe, each 5 ms, may be lost on a machine with other things to do; a lease that ends costs an acquire
+/// after an election or a heartbeat, and so far more.
+const LOST_PROBE: Duration = Duration::from_millis(20);
 /// After the undo everything is at home again by then; a debug build on two loaded cores.
 pub const HOME: Duration = Duration::from_secs(20);
 /// Longest gap of an address that another host can serve: R is 0.6 s, an election comes on top.
@@ -271,11 +274,11 @@ impl<'lab> Drill<'lab> {
             .unwrap_or_default()
     }
 
-    /// Breaks off if any address at home on one of `hosts` had a gap since `at`.
+    /// Breaks off if any address at home on one of `hosts` had a gap since `at`, but for a probe that was lost.
     fn no_gap(&self, hosts: impl IntoIterator<Item = u8>, at: At) -> Result<(), DrillError> {
         for host in hosts {
             let gap = self.gap(host, at);
-            if !gap.is_zero() {
+            if gap > LOST_PROBE {
                 return Err(DrillError::Broken(format!(
                     "h{host} was silent for {gap:?}"
                 )));
