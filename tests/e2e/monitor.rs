@@ -1,7 +1,7 @@
 //! Tests, loads and scripts of a group: a service that fails loses its address, and gets it back.
 
 use std::fs::Permissions;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -251,6 +251,48 @@ fn a_daemon_that_ends_runs_its_release_scripts_last() {
         let lines = log.iter().filter(|line| **line == expected);
         assert_eq!(lines.count(), 1, "{log:?}");
     }
+}
+
+/// Goal: a daemon that waits for its last scripts has no vote any more and answers no names: it has no
+/// control, and must neither lead nor tell what it no longer hears.
+/// Method: SIGTERM under a release script that waits for the test; its store is closed, its DNS port free.
+#[test]
+fn a_daemon_that_waits_for_its_last_scripts_has_no_vote() {
+    let (array, programs) = (Array::start(3), Programs::new("voteless"));
+    let wait = "echo began >> $(dirname $0)/log/acts; \
+        until test -e $(dirname $0)/log/go; do sleep 0.1; done";
+    programs.write("release", wait);
+    let release = programs.path("release");
+    apply(
+        &array,
+        &format!("[scripts]\nrelease = \"{release}\"\ntimeout = \"9s\"\n"),
+    );
+    until("the policy is known there", 5, || {
+        let policy = array.rais(2, &["group", "show", "web", "--toml"]).out;
+        policy.contains("release = ").then_some(())
+    });
+    let (store, files) = (
+        array.data(2).join("raft"),
+        format!("/proc/{}/fd", array.daemon(2)),
+    );
+    let opens = || {
+        let files = std::fs::read_dir(&files).unwrap().flatten();
+        let mut at = files.flat_map(|file| std::fs::read_link(file.path()));
+        at.any(|at| at.starts_with(&store))
+    };
+    assert!(opens(), "{}", store.display());
+    std::thread::scope(|scope| {
+        let ends = scope.spawn(|| array.stop(2));
+        until("the script runs", 5, || {
+            (programs.log() == ["began"]).then_some(())
+        });
+        until("it is no voter, and no name server", 4, || {
+            let free = UdpSocket::bind(array.dns(2)).is_ok();
+            (free && !opens()).then_some(())
+        });
+        assert!(!ends.is_finished());
+        std::fs::write(Path::new(&release).with_file_name("log").join("go"), "").unwrap();
+    });
 }
 
 /// Goal: the death of a process that is tested is noticed at once, not at the next look, and needs no count.
