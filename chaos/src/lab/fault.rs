@@ -201,15 +201,7 @@ impl fmt::Display for Fault {
                 network,
                 datagrams,
             } => {
-                let names = |hosts: &[u8]| {
-                    hosts
-                        .iter()
-                        .copied()
-                        .map(host_name)
-                        .collect::<Vec<_>>()
-                        .join(" ")
-                };
-                let (from, to) = (names(from), names(to));
+                let (from, to) = (names(from, " "), names(to, " "));
                 write!(
                     f,
                     "{} of {from} not heard by {to} on {}",
@@ -428,15 +420,8 @@ impl Lab {
                 network,
                 datagrams,
             } => {
-                let names = |hosts: &[u8]| {
-                    hosts
-                        .iter()
-                        .copied()
-                        .map(host_name)
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                };
-                let way = format!("iifname {{ {} }} oifname {{ {} }} ", names(from), names(to));
+                let (from, to) = (names(from, ", "), names(to, ", "));
+                let way = format!("iifname {{ {from} }} oifname {{ {to} }} ");
                 (
                     network,
                     control_rules(&way, if *datagrams { "udp" } else { "{ tcp, udp }" }),
@@ -461,6 +446,12 @@ impl Lab {
         let delete = format!("delete table bridge {table}\n");
         Ok(Undo::Script(switch.to_owned(), delete))
     }
+}
+
+/// The hosts' names, in a row.
+fn names(hosts: &[u8], between: &str) -> String {
+    let names: Vec<String> = hosts.iter().copied().map(host_name).collect();
+    names.join(between)
 }
 
 /// Drops control traffic of `protocols` that goes this `way` (all: there and back).
