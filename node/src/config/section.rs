@@ -183,6 +183,21 @@ impl<'a, 'i> Section<'a, 'i> {
         }
     }
 
+    /// The items of an array. None when missing, or when it is something else, which is told.
+    fn items(
+        &self,
+        key: &str,
+        wanted: &str,
+        report: &mut Report<'_>,
+    ) -> impl Iterator<Item = &'a Spanned<DeValue<'i>>> + use<'a, 'i> {
+        let value = self.get(key);
+        let array = value.and_then(|value| value.get_ref().as_array());
+        if let (Some(value), None) = (value, array) {
+            self.wrong(key, value, &format!("a list: {key} = [{wanted}]"), report);
+        }
+        array.into_iter().flat_map(|array| array.iter())
+    }
+
     /// An array of strings, each read by `parse`; a refused one is left out. Empty when missing.
     pub(crate) fn list<T>(
         &self,
@@ -191,15 +206,8 @@ impl<'a, 'i> Section<'a, 'i> {
         parse: impl Fn(&str) -> Result<T, Complaint>,
         report: &mut Report<'_>,
     ) -> Vec<Placed<T>> {
-        let Some(value) = self.get(key) else {
-            return Vec::new();
-        };
-        let Some(array) = value.get_ref().as_array() else {
-            self.wrong(key, value, &format!("a list: {key} = [{wanted}]"), report);
-            return Vec::new();
-        };
         let mut taken = Vec::new();
-        for item in array.iter() {
+        for item in self.items(key, wanted, report) {
             match item.get_ref().as_str() {
                 Some(text) => taken.extend(accept(parse(text), item.span(), report)),
                 None => {
@@ -223,15 +231,8 @@ impl<'a, 'i> Section<'a, 'i> {
         known: &[&str],
         report: &mut Report<'_>,
     ) -> Vec<Item<'a, 'i>> {
-        let Some(value) = self.get(key) else {
-            return Vec::new();
-        };
-        let Some(array) = value.get_ref().as_array() else {
-            self.wrong(key, value, &format!("a list: {key} = [{wanted}]"), report);
-            return Vec::new();
-        };
         let mut taken = Vec::new();
-        for item in array.iter() {
+        for item in self.items(key, wanted, report) {
             let span = item.span();
             match item.get_ref() {
                 DeValue::String(text) => taken.push(Item::Text(Placed {

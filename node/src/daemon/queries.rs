@@ -246,9 +246,9 @@ async fn zone(daemon: &Arc<Daemon>, name: &GroupName) -> Option<ZoneReport> {
     let (state, view) = daemon.mailbox.ask(look).await?;
     let group = state.groups.get(name)?;
     let zones = daemon.shelf.zones().load_full();
-    let all = zones.all().into_iter();
     // What is served may be an entry before or behind the state: serial and TTL are the records' own.
-    let served = all
+    let served = zones
+        .all()
         .into_iter()
         .find(|zone| zone.apex().to_string() == group.policy.zone);
     let servers = group
