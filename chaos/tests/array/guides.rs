@@ -11,8 +11,8 @@ use std::time::Duration;
 use chaos::lab::array::{Array, home_addresses};
 use chaos::lab::{Endpoint, Lab, Process, Report, Scope, Service, Targets, now, wait_until};
 
-use crate::watched::{Folder, LOOK, apply};
-use crate::{HOME, is_long, lab, turn};
+use crate::watched::{Folder, apply};
+use crate::{HOME, await_served, is_long, lab, turn};
 
 /// A replica copies its primary first, a news server reads its files.
 const START: Duration = Duration::from_secs(60);
@@ -178,14 +178,7 @@ impl<'lab> Trial<'lab> {
 
     /// Waits until each address of host `number` is answered by one of `hosts`.
     fn served(&self, observer: &chaos::lab::Observer, number: u8, hosts: &[u8]) {
-        let by = |address| {
-            hosts
-                .iter()
-                .any(|host| observer.wait(address, &[*host], LOOK))
-        };
-        let all = |_: &Array<'_>| home_addresses(number).into_iter().all(by);
-        let what = format!("h{number}'s addresses are served by one of {hosts:?}");
-        self.array.until(START, &what, all).unwrap();
+        await_served(&self.array, observer, number, hosts, START);
     }
 
     /// What host `number` says when it is asked for its tests.

@@ -14,7 +14,7 @@ mod storm;
 mod watched;
 
 use chaos::lab::array::{Array, home_addresses};
-use chaos::lab::{Fault, Lab, LabSpec, Network, Scope, Targets, now, wait_until};
+use chaos::lab::{Fault, Lab, LabSpec, Network, Observer, Scope, Targets, now, wait_until};
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +27,8 @@ const HOSTS: u8 = 5;
 const HOME: Duration = Duration::from_secs(20);
 /// Longest gap of an address that another host can serve: R is 0.6 s, an election comes on top.
 const GAP: Duration = Duration::from_secs(3);
+/// One host after the other is asked for so long whether it answers.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long the idle array is looked at.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -49,6 +51,23 @@ fn lab(hosts: u8, name: &str) -> Option<Lab> {
     }
     let name = name.to_owned();
     Some(Lab::up(&LabSpec { hosts, name }).unwrap())
+}
+
+/// Waits until each address of host `number` is answered by one of `hosts`.
+fn await_served(
+    array: &Array<'_>,
+    observer: &Observer,
+    number: u8,
+    hosts: &[u8],
+    within: Duration,
+) {
+    let by = |address| {
+        let mut hosts = hosts.iter();
+        hosts.any(|host| observer.wait(address, &[*host], LOOK))
+    };
+    let all = |_: &Array<'_>| home_addresses(number).into_iter().all(by);
+    let what = format!("h{number}'s addresses are served by one of {hosts:?}");
+    array.until(within, &what, all).unwrap();
 }
 
 /// Goal: an array at rest serves every address without a break, and has nothing to tell.

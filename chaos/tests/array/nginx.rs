@@ -12,8 +12,8 @@ use chaos::lab::array::{Array, home_addresses};
 use chaos::lab::{At, Lab, Process, Targets, now};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::watched::{Folder, LOOK, apply};
-use crate::{GAP, HOME, lab, turn};
+use crate::watched::{Folder, apply};
+use crate::{GAP, HOME, await_served, lab, turn};
 
 /// As the guide's policy has it.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -151,11 +151,7 @@ fn a_stopped_nginx_loses_its_addresses_within_two_intervals() {
     (1..=3).for_each(|number| await_load(&array, &lab, number));
     let stopped = now();
     servers[0].take().unwrap().terminate().unwrap();
-    let away = |address| (2..=3).any(|host| observer.wait(address, &[host], LOOK));
-    let gone = |_: &Array<'_>| home_addresses(1).into_iter().all(away);
-    array
-        .until(GAP, "h1's addresses are served elsewhere", gone)
-        .unwrap();
+    await_served(&array, &observer, 1, &[2, 3], GAP);
     let took = now().since(stopped);
     assert!(array.daemon(1).is_ok());
     servers[0] = Some(nginx(&lab, &folder, 1));

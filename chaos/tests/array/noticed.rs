@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chaos::lab::array::{Array, home_addresses};
+use chaos::lab::array::Array;
 use chaos::lab::{Fault, Gap, Network, Targets, now};
 use serde_json::Value;
 
-use crate::watched::{Folder, LOOK, apply};
-use crate::{GAP, HOME, lab, turn};
+use crate::watched::{Folder, apply};
+use crate::{GAP, HOME, await_served, lab, turn};
 
 /// Looks of this test are so rare that what is noticed was told by the kernel.
 const RARE: &str = "interval = \"1m\"\ntimeout = \"500ms\"\nrise = 1\nfall = 9\n";
@@ -52,15 +52,7 @@ fn a_lost_carrier_costs_an_address_no_interval() {
         network: Network::Lan,
     });
     let cut = cut.unwrap();
-    let away = |address| {
-        [1, 3]
-            .iter()
-            .any(|host| observer.wait(address, &[*host], LOOK))
-    };
-    let gone = |_: &Array<'_>| home_addresses(2).into_iter().all(away);
-    array
-        .until(GAP, "h2's addresses are served elsewhere", gone)
-        .unwrap();
+    await_served(&array, &observer, 2, &[1, 3], GAP);
     let took = now().since(lost);
     println!("served elsewhere {took:?} after the carrier went");
     let status = array.status(1).unwrap();

@@ -8,15 +8,13 @@ use std::time::Duration;
 use chaos::lab::array::{Array, home_addresses};
 use chaos::lab::{Targets, now, wait_until};
 
-use crate::{GAP, HOME, lab, turn};
+use crate::{GAP, HOME, await_served, lab, turn};
 
 /// How long hanging programs are looked at.
 const HANGING: Duration = Duration::from_secs(6);
 /// Port of the service under test, and how often it is tested.
 const PORT: u16 = 81;
 const INTERVAL: Duration = Duration::from_millis(400);
-/// One host after the other is asked for so long whether it answers.
-pub const LOOK: Duration = Duration::from_millis(10);
 /// Load objects of a group, at most.
 const LOADS: u32 = 64;
 /// The release script of the test takes so long.
@@ -195,11 +193,7 @@ fn a_stopped_service_loses_its_addresses_within_two_intervals() {
     array.until(HOME, "the service is tested", looked).unwrap();
     let stopped = now();
     drop(services[0].take());
-    let away = |address| (2..=3).any(|host| observer.wait(address, &[host], LOOK));
-    let gone = |_: &Array<'_>| home_addresses(1).into_iter().all(away);
-    array
-        .until(GAP, "h1's addresses are served elsewhere", gone)
-        .unwrap();
+    await_served(&array, &observer, 1, &[2, 3], GAP);
     let took = now().since(stopped);
     println!("moved {took:?} after its service was told to stop");
     let bound = 2 * INTERVAL + INTERVAL / 5 + Duration::from_millis(300);
