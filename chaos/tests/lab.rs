@@ -4,11 +4,11 @@
 
 use chaos::lab::{
     Endpoint, Fault, Gap, Injected, Lab, LabSpec, MAX_HOSTS, Network, Observer, Scope, Space, Step,
-    Targets, host_name, now,
+    Targets, Wire, host_name, now,
 };
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ fn client_reaches_each_host_and_nothing_is_left_behind() {
     let links = machine(&["-brief", "link"]);
     let Some(lab) = lab(3, "up") else { return };
     let base = lab.base().to_owned();
-    assert_eq!(spaces_of(&base), 3 + 2 + 2);
+    assert_eq!(spaces_of(&base), 3 + 2 + 3);
     let _services: Vec<_> = lab.hosts().iter().map(|h| h.serve(PORT).unwrap()).collect();
     for number in 1..=3 {
         let addresses: [IpAddr; 2] = [
@@ -355,6 +355,102 @@ fn one_way_faults_keep_the_other_way_and_loss_is_by_chance() {
             host: 1,
             network,
             percent: 0
+        })
+        .is_err()
+    );
+}
+
+/// Port of control traffic, which alone goes over a bad wire.
+const CONTROL: u16 = 7400;
+const DATAGRAMS: u16 = 1_000;
+
+/// Datagrams numbered from 0, one each ms, from host 1 to `port` of host 2: numbers and delays in ms, as
+/// they come, until none has come for twice the longest delay.
+fn stream(lab: &Lab, port: u16) -> Vec<(u16, u64)> {
+    let bind = |host: u8| {
+        let open = move || UdpSocket::bind((Network::Lan.v4(host), port)).unwrap();
+        lab.host(host).unwrap().inside(open).unwrap()
+    };
+    let (from, to) = (bind(1), bind(2));
+    let quiet = 2 * Duration::from_millis(Wire::bad(0).delay_ms.1);
+    to.set_read_timeout(Some(quiet)).unwrap();
+    let hear = std::thread::spawn(move || {
+        let (mut all, mut bytes) = (Vec::new(), [0; 10]);
+        while to.recv(&mut bytes).is_ok() {
+            let (number, at) = bytes.split_at(2);
+            let late = now().0 - u64::from_be_bytes(at.try_into().unwrap());
+            let number = u16::from_be_bytes(number.try_into().unwrap());
+            all.push((number, late / 1_000));
+        }
+        all
+    });
+    for number in 0..DATAGRAMS {
+        let bytes = [&number.to_be_bytes()[..], &now().0.to_be_bytes()].concat();
+        from.send_to(&bytes, (Network::Lan.v4(2), port)).unwrap();
+        chaos::lab::wait_until(now().after(Duration::from_millis(1)));
+    }
+    hear.join().unwrap()
+}
+
+/// Goal: a bad wire loses, doubles, delays and reorders control traffic and nothing else, connections get
+/// over it whole, and with its handle it goes.
+/// Method: numbered datagrams to the control port and to another; 200 kB over TCP; then without it.
+#[test]
+fn a_bad_wire_harms_control_traffic_only_and_goes_with_its_handle() {
+    let Some(lab) = lab(2, "wire") else { return };
+    let (network, wire) = (Network::Lan, Wire::bad(7));
+    let other = Network::Control;
+    let injected = lab.inject(&Fault::Wire { network, wire }).unwrap();
+    let second = lab
+        .inject(&Fault::Wire {
+            network: other,
+            wire,
+        })
+        .unwrap();
+    assert!(lab.inject(&Fault::Wire { network, wire }).is_err(), "twice");
+
+    let in_order: Vec<u16> = (0..DATAGRAMS).collect();
+    let numbers = |all: &[(u16, u64)]| all.iter().map(|(number, _)| *number).collect::<Vec<_>>();
+    assert_eq!(numbers(&stream(&lab, CONTROL + 1)), in_order);
+
+    let came = stream(&lab, CONTROL);
+    let distinct = came
+        .iter()
+        .map(|(number, _)| *number)
+        .collect::<BTreeSet<_>>();
+    let (share, doubled) = (distinct.len(), came.len() - distinct.len());
+    // Six standard deviations.
+    assert!((610..=790).contains(&share), "{share} of {DATAGRAMS} came");
+    assert!((255..=445).contains(&doubled), "{doubled} were doubled");
+    assert!(!numbers(&came).is_sorted(), "nothing was out of order");
+    let late: u64 = came.iter().map(|(_, late)| late).sum();
+    let mean = late / came.len() as u64;
+    assert!((60..=90).contains(&mean), "{mean} ms late, wanted 70");
+
+    // Nothing is lost for this one: what counts is that its frames are whole, large segments too.
+    injected.undo().unwrap();
+    let wire = Wire { loss: 0, ..wire };
+    let injected = lab.inject(&Fault::Wire { network, wire }).unwrap();
+    let to = (network.v4(2), CONTROL);
+    let listen = move || TcpListener::bind(to).unwrap();
+    let listener = lab.host(2).unwrap().inside(listen).unwrap();
+    let read = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        listener.accept().unwrap().0.read_to_end(&mut text).unwrap();
+        text
+    });
+    let text: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
+    let sent = text.clone();
+    let send = move || TcpStream::connect(to).unwrap().write_all(&sent).unwrap();
+    lab.host(1).unwrap().inside(send).unwrap();
+    assert!(read.join().unwrap() == text, "it was garbled");
+
+    drop((injected, second));
+    assert_eq!(numbers(&stream(&lab, CONTROL)), in_order);
+    assert!(
+        lab.inject(&Fault::Wire {
+            network,
+            wire: Wire { loss: 100, ..wire }
         })
         .is_err()
     );

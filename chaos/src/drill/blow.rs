@@ -3,7 +3,7 @@
 use super::{Drill, DrillError, flood, scenes};
 use crate::Rng;
 use crate::lab::array::{home_addresses, with_prefix};
-use crate::lab::{Fault, Network, Scope, now};
+use crate::lab::{Fault, Network, Scope, Wire, now};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub enum Blow {
     Cut { from: u8, to: u8, ms: u64 },
     /// 30 % of its frames are lost, on both networks.
     Loss { host: u8, ms: u64 },
+    /// Control traffic of all goes over bad wires, on both networks.
+    Wire { wire: Wire, ms: u64 },
     /// Cut off on one network; on the LAN its addresses are out of reach, and yet it keeps its lease.
     One { host: u8, network: Network, ms: u64 },
     /// Its carrier is lost on one network: likewise, and the kernel knows.
@@ -96,19 +98,16 @@ impl Blow {
         let stop = rng.between(if long { (3_000, 10_000) } else { (100, 3_000) });
         let off = i64::try_from(rng.between((1, STEP_S))).unwrap_or(1);
         let by_s = if rng.chance(500) { off } else { -off };
-        match rng.below(34) {
+        let wire = rng.pick(&[Wire::bad(down), Wire::worse(down)]);
+        let wire = wire.unwrap_or(Wire::bad(down));
+        match rng.below(36) {
             0..=3 => Blow::Kill {
                 host,
                 whom,
                 ms: down,
             },
-            4..=6 => Blow::Stop {
-                host,
-                whom,
-                ms: stop,
-            },
-            7 | 8 => Blow::Stop {
-                host: leader,
+            one @ 4..=8 => Blow::Stop {
+                host: if one > 6 { leader } else { host },
                 whom,
                 ms: stop,
             },
@@ -139,6 +138,7 @@ impl Blow {
             28 => Blow::Flood { host, ms },
             29 => Blow::Rolling,
             30 => Blow::Upgrade,
+            31 | 32 => Blow::Wire { wire, ms },
             _ => Blow::Fence {
                 host,
                 voter,
@@ -158,6 +158,7 @@ impl Blow {
     #[must_use]
     pub const fn hides(&self) -> bool {
         match self {
+            Blow::Wire { wire, .. } => wire.outlasts(scenes::LEASE_MS),
             Blow::One { network, .. } | Blow::Carrier { network, .. } => {
                 matches!(network, Network::Lan)
             }
@@ -187,7 +188,7 @@ impl Blow {
             | Blow::Flood { host, .. } => vec![host],
             Blow::Cut { from, to, .. } => vec![from, to],
             Blow::Fence { host, voter, .. } => vec![host, voter],
-            Blow::Control { .. } | Blow::Rolling | Blow::Upgrade => Vec::new(),
+            Blow::Wire { .. } | Blow::Control { .. } | Blow::Rolling | Blow::Upgrade => Vec::new(),
         }
     }
 
@@ -245,6 +246,7 @@ impl Blow {
                 };
                 (both(&loss), ms)
             }
+            Blow::Wire { wire, ms } => (both(&|network| Fault::Wire { network, wire }), ms),
             Blow::One { host, network, ms } => (vec![Fault::Partition { host, network }], ms),
             Blow::Carrier { host, network, ms } => (vec![Fault::Carrier { host, network }], ms),
             Blow::Control { network, ms } => (vec![Fault::ControlLost { network }], ms),
@@ -350,6 +352,7 @@ mod tests {
             "full",
             "wall clock",
             "flooded",
+            "doubled",
             "rolling restart",
             "rolling upgrade",
             "into its fence",

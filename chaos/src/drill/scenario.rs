@@ -127,8 +127,9 @@ pub const SCENARIOS: [Scenario; 20] = [
     Scenario {
         number: 11,
         name: "loss",
-        fault: "30 % of all frames lost, 8 s (long: 60 s); duplicates, reorder and delay are the simulator's",
-        passes: "at most one false failover",
+        fault: "30 % of all frames lost; then of control traffic 30 % lost, 50 % doubled, out of order and 10 \
+                to 130 ms late (long: 10 minutes), or 50 to 500 ms",
+        passes: "at most one false failover each; at 50 to 500 ms never two answers",
         play: scenes::loss,
         ..USUAL
     },

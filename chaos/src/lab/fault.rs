@@ -4,8 +4,8 @@
 //! `Injected` says between which moments it took effect.
 //!
 //! Frames are dropped in the switch (nftables, family bridge), where neither daemon nor host can see
-//! it or flush it; each fault has a table of its own, so several may be at work. There is no delay,
-//! duplication or reordering: the kernels this is made for come without netem.
+//! it or flush it; each fault has a table of its own, so several may be at work. Delay, doubles and
+//! disorder are made by a thread (`wire`): the kernels this is made for come without netem.
 
 use super::Lab;
 use super::clock::{self, At};
@@ -16,6 +16,7 @@ use super::net::{self, BRIDGE, CONTROL_PORT, Network, host_name};
 use super::process::{Process, Scope};
 use super::space::Space;
 use super::wall;
+use super::wire::{LONGEST_MS, Relay, Wire};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -117,6 +118,13 @@ pub enum Fault {
         /// On which network.
         network: Network,
     },
+    /// Control traffic of all hosts on a network goes over a bad wire. Ends with its handle.
+    Wire {
+        /// On which network; one at a time.
+        network: Network,
+        /// How bad.
+        wire: Wire,
+    },
     /// The host's own disk has no room left. Needs `Lab::disk`.
     Full {
         /// The host.
@@ -217,6 +225,9 @@ impl fmt::Display for Fault {
             Self::Clock { host, by_s } => write!(f, "wall clock of h{host} off by {by_s} s"),
             Self::RaftLost { network } => write!(f, "Raft lost on {}", on(network)),
             Self::NetworkLost { network } => write!(f, "{} silent", on(network)),
+            Self::Wire { network, wire } => {
+                write!(f, "control traffic on {}: {wire}", on(network))
+            }
             Self::Freeze { host } => write!(f, "disk of h{host} frozen"),
             Self::AddAddress { host, address } => write!(f, "{address} added to h{host} by hand"),
             Self::DeleteAddress { host, address } => {
@@ -250,6 +261,7 @@ enum Undo {
     Delete(Space, String),
     Restore(Space, String),
     Thaw(Frozen),
+    Unwire(Relay),
     Remove(PathBuf),
     Clock(PathBuf),
 }
@@ -268,6 +280,7 @@ impl Injected {
             Undo::Delete(space, address) => forgive(space.delete_address(&address))?,
             Undo::Restore(space, rules) => restore(&space, &rules)?,
             Undo::Thaw(frozen) => frozen.thaw()?,
+            Undo::Unwire(relay) => relay.end()?,
             Undo::Remove(file) => disk::remove(&file)?,
             Undo::Clock(file) => wall::step(&file, 0)?,
         }
@@ -299,6 +312,7 @@ impl Lab {
             | Fault::ControlLost { .. }
             | Fault::Control { .. }
             | Fault::RaftLost { .. } => self.drop_frames(fault),
+            Fault::Wire { network, wire } => self.wire_badly(*network, *wire).map(Undo::Unwire),
             Fault::Full { host } => self.fill(*host).map(Undo::Remove),
             Fault::Clock { host, by_s } => {
                 let file = wall::file(self.logs(), *host);
@@ -355,6 +369,15 @@ impl Lab {
                     allowed: "1 to 99".to_owned(),
                 });
             }
+            Fault::Wire { wire, .. } if !wire.is_possible() => {
+                return Err(LabError::Range {
+                    what: format!("a wire with {wire}"),
+                    allowed: format!(
+                        "less than 100 % lost, at most 100 % doubled, delays in order up to {LONGEST_MS} ms"
+                    ),
+                });
+            }
+            Fault::Wire { .. } => {}
             Fault::Carrier { host, .. }
             | Fault::LinkDown { host, .. }
             | Fault::Partition { host, .. }

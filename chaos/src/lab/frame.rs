@@ -1,5 +1,5 @@
 //! Ethernet frames of the observer: ARP requests and neighbour solicitations out, what hosts
-//! answer or claim in. Pure.
+//! answer or claim in; and what frames of others lack that are read from a virtual wire. Pure.
 //!
 //! A probe's number goes out as its source address, which the answer must carry as its
 //! destination. So an answer is counted for the very frame it answers, however late it is read.
@@ -13,6 +13,8 @@ const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const BROADCAST: Mac = [0xff; 6];
 const ARP_REPLY: [u8; 2] = [0, 2];
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
@@ -63,7 +65,7 @@ fn solicitation(address: Ipv6Addr, nonce: u8) -> Vec<u8> {
     message.extend(address.octets());
     message.extend([1, 1]);
     message.extend(OBSERVER_MAC);
-    let sum = checksum(&from, &to, &message).to_be_bytes();
+    let sum = checksum_v6(&from, &to, &message).to_be_bytes();
     message.splice(2..4, sum);
 
     let mut frame = Vec::with_capacity(54 + SOLICITATION);
@@ -78,9 +80,50 @@ fn solicitation(address: Ipv6Addr, nonce: u8) -> Vec<u8> {
 }
 
 /// The Internet checksum of an ICMPv6 message (RFC 4443, 2.3), its own field being zero.
-fn checksum(from: &[u8; 16], to: &[u8; 16], message: &[u8]) -> u16 {
+fn checksum_v6(from: &[u8; 16], to: &[u8; 16], message: &[u8]) -> u16 {
     let length = u32::try_from(message.len()).unwrap_or(0).to_be_bytes();
     let pseudo = [from.as_slice(), to, &length, &[0, 0, 0, ICMPV6]].concat();
+    checksum(&pseudo, message)
+}
+
+/// Computes the checksum of TCP or UDP over v4 in `frame` anew: hosts leave it to their card, and a
+/// virtual one leaves it out. Anything else stays as it is.
+pub(super) fn complete(frame: &mut [u8]) {
+    // A v4 head without options: daemons send no others.
+    if frame.get(12..15) != Some(&[8, 0, 0x45]) {
+        return;
+    }
+    let (Some(length), Some([protocol])) = (array(frame, 16), array(frame, 23)) else {
+        return;
+    };
+    let at = match protocol {
+        TCP => 16,
+        UDP => 6,
+        _ => return,
+    };
+    let end = 14 + usize::from(u16::from_be_bytes(length));
+    let Some((head, rest)) = frame.split_at_mut_checked(34) else {
+        return;
+    };
+    let Some(segment) = rest.get_mut(..end.saturating_sub(34)) else {
+        return;
+    };
+    let Some(field) = segment.get_mut(at..at + 2) else {
+        return;
+    };
+    field.fill(0);
+    let length = u16::try_from(segment.len()).unwrap_or(0).to_be_bytes();
+    let addresses = head.get(26..).unwrap_or_default();
+    let sum = checksum(&[addresses, &[0, protocol], &length].concat(), segment);
+    // Zero says that there is none.
+    let sum = if sum == 0 { u16::MAX } else { sum };
+    if let Some(field) = segment.get_mut(at..at + 2) {
+        field.copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// The Internet checksum (RFC 1071) of two parts, the first of even length.
+fn checksum(pseudo: &[u8], message: &[u8]) -> u16 {
     let word = |pair: &[u8]| match *pair {
         [high, low] => u32::from(u16::from_be_bytes([high, low])),
         [high] => u32::from(high) << 8,
@@ -222,6 +265,33 @@ mod tests {
         let frame = probe(Network::Lan.v6(101).into(), 7);
         assert_eq!(frame.len(), 54 + SOLICITATION);
         let (from, to) = (array(&frame, 22).unwrap(), array(&frame, 38).unwrap());
-        assert_eq!(checksum(&from, &to, &frame[54..]), 0);
+        assert_eq!(checksum_v6(&from, &to, &frame[54..]), 0);
+    }
+
+    /// Goal: hosts take what went over a bad wire, and nothing else of a frame is touched.
+    /// Method: a UDP datagram and a TCP segment of odd length without checksums and with padding behind; then
+    /// the sum over all must be zero. Frames cut anywhere, and other protocols.
+    #[test]
+    fn a_checksum_that_was_left_out_is_computed() {
+        for (protocol, at) in [(UDP, 6), (TCP, 16)] {
+            let mut bare = vec![0x11; 14 + 20 + 33 + 5];
+            bare[12..18].copy_from_slice(&[8, 0, 0x45, 0, 0, 53]);
+            bare[23] = protocol;
+            let mut frame = bare.clone();
+            complete(&mut frame);
+            let pseudo = [&frame[26..34], &[0, protocol, 0, 33]].concat();
+            assert_eq!(checksum(&pseudo, &frame[34..67]), 0);
+            frame[34 + at..36 + at].fill(0x11);
+            assert_eq!(frame, bare);
+            for length in 0..67 {
+                let mut cut = bare[..length].to_vec();
+                complete(&mut cut);
+                assert_eq!(cut, bare[..length], "{length}");
+            }
+            bare[23] = ICMPV6;
+            let mut other = bare.clone();
+            complete(&mut other);
+            assert_eq!(other, bare);
+        }
     }
 }

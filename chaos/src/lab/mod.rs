@@ -6,8 +6,8 @@
 //! on drop, also in a panic. What a killed run left is found by the process id in its names
 //! (`Lab::sweep`, which `Lab::up` calls).
 //!
-//! Limits: root; `ip`, `nft`, `bridge` installed; no netem here, so frames can be lost but not
-//! delayed, duplicated or reordered (the simulator does that).
+//! Limits: root; `ip`, `nft`, `bridge` installed; no netem here, so only control traffic can be delayed,
+//! doubled and reordered (`wire`).
 
 pub mod array;
 mod clock;
@@ -27,6 +27,7 @@ mod serve;
 mod space;
 mod tcp;
 mod wall;
+mod wire;
 
 pub use clock::{At, now, wait_until};
 pub use disk::disks_available;
@@ -43,6 +44,7 @@ pub use schedule::{Applied, Step};
 pub use serve::Service;
 pub use space::Space;
 pub use tcp::{Endpoint, MAX_ENDPOINTS};
+pub use wire::Wire;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,6 +73,7 @@ pub struct Lab {
     client: Space,
     observer: Space,
     switches: [Space; 2],
+    wires: Space,
     logs: PathBuf,
     kept: bool,
 }
@@ -134,6 +137,7 @@ impl Lab {
             client: space("client"),
             observer: space("observer"),
             switches: Network::ALL.map(|network| space(network.name())),
+            wires: space(net::WIRES),
             base: base.to_owned(),
             logs,
             kept,
@@ -154,6 +158,7 @@ impl Lab {
         for (number, host) in (1..).zip(&self.hosts) {
             command::ip_batch(Some(host.name()), &net::host_lines(number))?;
         }
+        command::ip_batch(Some(self.wires.name()), &net::wires_lines())?;
         command::ip_batch(Some(self.client.name()), &net::client_lines())?;
         command::ip_batch(Some(self.observer.name()), &net::observer_lines())
     }
@@ -201,7 +206,7 @@ impl Lab {
 
     /// All namespaces of the lab.
     pub fn spaces(&self) -> impl Iterator<Item = &Space> {
-        let guests = [&self.client, &self.observer];
+        let guests = [&self.client, &self.observer, &self.wires];
         self.hosts.iter().chain(guests).chain(&self.switches)
     }
 

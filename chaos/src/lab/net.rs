@@ -5,6 +5,7 @@
 //!                 eth1 -- control (bridge)  10.78.0.I  fd00:78::I   control only
 //!   client        eth0 -- lan               10.77.0.200  fd00:77::200
 //!   observer      eth0 -- lan               10.77.0.224-239  fd00:77::ffff:0-f
+//!   wires         lan, control -- port `wire` of either bridge, idle but for bad wires (`wire`)
 //! ```
 //! Duplicate address detection is off in every namespace, so that addresses work at once; bridges
 //! learn and flood, without spanning tree or multicast snooping, as a dumb switch does. The
@@ -23,6 +24,12 @@ pub(super) const FIRST_NONCE: u8 = 224;
 pub(super) const CONTROL_PORT: u16 = 7400;
 /// The bridge in a switch's namespace.
 pub(super) const BRIDGE: &str = "br0";
+/// The port of a switch at whose other end bad wires are.
+pub(super) const WIRE: &str = "wire";
+/// The namespace of those other ends, which have the names of their networks.
+pub(super) const WIRES: &str = "wires";
+/// Longest frame: 1,500 bytes and their head.
+pub(super) const MAX_FRAME: usize = 1_514;
 
 /// One of the two networks of a lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,7 +148,27 @@ pub(super) fn switch_lines(base: &str, network: Network, hosts: u8) -> Vec<Strin
         ));
         lines.push(format!("link set {port} master {BRIDGE} up"));
     }
+    lines.extend(wire_lines(base, network));
     lines
+}
+
+/// The port to bad wires: it learns nothing and is sent nothing, so it is idle until rules send frames
+/// down it. Large segments are cut to frames on their way there.
+fn wire_lines(base: &str, network: Network) -> [String; 4] {
+    let other = network.name();
+    [
+        format!("link add {WIRE} type veth peer name {other} netns {base}-{WIRES}"),
+        format!("link set {WIRE} gso_max_segs 1"),
+        format!("link set {WIRE} master {BRIDGE} up"),
+        format!(
+            "link set {WIRE} type bridge_slave learning off flood off mcast_flood off bcast_flood off"
+        ),
+    ]
+}
+
+/// `ip` lines, to run in the namespace of the wires.
+pub(super) fn wires_lines() -> [String; 2] {
+    Network::ALL.map(|network| format!("link set {} addrgenmode none up", network.name()))
 }
 
 /// `ip` lines, to run in the namespace of host `host`.
@@ -212,7 +239,7 @@ mod tests {
         let lan = switch_lines("b", Network::Lan, 2);
         let ends = lan.iter().filter(|line| line.contains("type veth"));
         assert!(ends.clone().all(|line| line.contains(" netns b-")));
-        assert_eq!(ends.count(), 4);
+        assert_eq!(ends.count(), 4 + 1);
         let control = switch_lines("b", Network::Control, 2);
         assert!(!control.iter().any(|line| line.contains("client")));
         assert!(control[2].contains("eth1 address 02:00:4e:00:00:01 netns b-h1"));

@@ -1,8 +1,8 @@
 //! Networks that lose something: between two hosts, between halves, at random.
 
-use super::{Done, beside, broken, fences, split, unheard};
+use super::{Done, LEASE_MS, beside, broken, fences, split, unheard};
 use crate::drill::Drill;
-use crate::lab::{Fault, Network, now};
+use crate::lab::{Fault, Network, Wire, now};
 use std::time::Duration;
 
 pub fn unheard_by_leader(drill: &mut Drill<'_>, is_long: bool) -> Done {
@@ -98,7 +98,6 @@ pub fn partitions(drill: &mut Drill<'_>, is_long: bool) -> Done {
 }
 
 pub fn loss(drill: &mut Drill<'_>, is_long: bool) -> Done {
-    let ms = if is_long { 60_000 } else { 8_000 };
     let percent = 30;
     let of = |host| {
         Network::ALL.map(|network| Fault::Loss {
@@ -107,21 +106,54 @@ pub fn loss(drill: &mut Drill<'_>, is_long: bool) -> Done {
             percent,
         })
     };
-    let faults: Vec<Fault> = (1..=drill.array.hosts()).flat_map(of).collect();
+    let all: Vec<Fault> = (1..=drill.array.hosts()).flat_map(of).collect();
+    let (short, long) = if is_long { (60, 600) } else { (8, 8) };
+    let most = Some(1);
+    // The observer's questions and answers are lost as well.
+    let seen = Bad { hides: true, most };
+    bad_network(drill, "30 % of all frames lost", &all, short, seen)?;
+    let seed = now().0;
+    println!("      seed {seed}");
+    for (wire, seconds) in [(Wire::bad(seed), long), (Wire::worse(seed), short)] {
+        let faults = Network::ALL.map(|network| Fault::Wire { network, wire });
+        // Where acknowledgements take as long as leases, leases end and hosts are rightly fenced.
+        let hides = wire.outlasts(LEASE_MS);
+        let most = most.filter(|_| !hides);
+        let words = format!("control traffic: {wire}");
+        bad_network(drill, &words, &faults, seconds, Bad { hides, most })?;
+    }
+    Ok(())
+}
+
+/// What a bad network may cost.
+struct Bad {
+    /// Addresses may be out of reach for as long as it lasts.
+    hides: bool,
+    /// So many failovers; none: any number.
+    most: Option<usize>,
+}
+
+/// Lets `faults` work for so long, and counts who was fenced.
+fn bad_network(
+    drill: &mut Drill<'_>,
+    words: &str,
+    faults: &[Fault],
+    seconds: u64,
+    may: Bad,
+) -> Done {
+    let began = now();
     let fenced = fences(drill, 1, |drill| {
-        drill.strike("30 % of all frames lost", &[], true, |drill| {
-            drill.hold(&faults, ms).map(drop)
+        drill.strike(words, &[], may.hides, |drill| {
+            drill.hold(faults, seconds * 1_000).map(drop)
         })?;
         Ok(())
     })?;
-    let figure = format!(
-        "false failovers in {} s of 30 % loss: {}",
-        ms / 1_000,
-        fenced.len()
-    );
+    let gaps = (1..=drill.array.hosts()).map(|host| drill.gap(host, began));
+    let (gap, fenced) = (gaps.max().unwrap_or_default(), fenced.len());
+    let figure = format!("{words}, {seconds} s: {fenced} failovers, longest gap {gap:.0?}");
     println!("      {figure}");
     drill.figures.push(figure.clone());
-    if fenced.len() > 1 {
+    if may.most.is_some_and(|most| fenced > most) {
         broken(figure)
     } else {
         Ok(())

@@ -17,7 +17,8 @@ use crate::lab::{At, Fault, Network, Scope};
 use std::time::Duration;
 
 /// L of the timing `lan`: an owner that nobody hears is silent by then, and this much later at most.
-const LEASE: Duration = Duration::from_millis(300);
+pub(super) const LEASE_MS: u64 = 300;
+const LEASE: Duration = Duration::from_millis(LEASE_MS);
 const LATE: Duration = Duration::from_millis(10);
 /// R of the timing `lan`: max(D, L) + 300 ms.
 const TAKEN: Duration = Duration::from_millis(600);
