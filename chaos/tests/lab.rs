@@ -456,6 +456,30 @@ fn a_bad_wire_harms_control_traffic_only_and_goes_with_its_handle() {
     );
 }
 
+/// Goal: RTNL is held for its time, and let go with its handle.
+/// Method: a change of another namespace waits for the first hold, and not for a longer one that was undone.
+#[test]
+fn rtnl_is_held_for_its_time_or_until_it_is_undone() {
+    let Some(lab) = lab(1, "rtnl") else { return };
+    let change = || {
+        let began = now();
+        let host = lab.host(1).unwrap();
+        host.ip(&["link", "set", "lo", "up"]).unwrap();
+        now().since(began)
+    };
+    let ms = 300;
+    let held = lab.inject(&Fault::Rtnl { ms }).unwrap();
+    let waited = change();
+    held.undo().unwrap();
+    // Half: this thread may have been slow to ask.
+    assert!(waited >= Duration::from_millis(ms / 2), "{waited:?}");
+    let ms = 30_000;
+    drop(lab.inject(&Fault::Rtnl { ms }).unwrap());
+    let waited = change();
+    assert!(waited < Duration::from_millis(ms / 2), "{waited:?}");
+    assert!(lab.inject(&Fault::Rtnl { ms: ms + 1 }).is_err());
+}
+
 /// Goal: tables flushed by hand come back with their sets empty; addresses likewise, or not at all.
 /// Method: a table with a set in it, flushed and restored; an address deleted, and added again by
 /// someone else before the undo.

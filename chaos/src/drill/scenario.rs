@@ -161,7 +161,7 @@ pub const SCENARIOS: [Scenario; 20] = [
     Scenario {
         number: 15,
         name: "netlink-held",
-        fault: "another program holds nftables' lock for seconds",
+        fault: "another program holds nftables' lock for seconds, then RTNL for 5 s, also while an owner is stopped",
         passes: "never two answers",
         play: scenes::netlink_held,
         ..USUAL

@@ -14,7 +14,7 @@ pub(super) const PROGRAMS: [(&str, &str); 3] = [
     ("nft", "nftables"),
 ];
 
-/// The programs that disks and clocks of the lab need besides.
+/// The programs that disks, clocks and locks of the lab need besides.
 const OTHER_PROGRAMS: [(&str, &str); 5] = [
     ("cc", "gcc"),
     ("fsfreeze", "util-linux"),

@@ -14,6 +14,7 @@ use super::disk::{self, Frozen};
 use super::error::LabError;
 use super::net::{self, BRIDGE, CONTROL_PORT, Network, host_name};
 use super::process::{Process, Scope};
+use super::rtnl::{self, Held};
 use super::space::Space;
 use super::wall;
 use super::wire::{LONGEST_MS, Relay, Wire};
@@ -125,6 +126,12 @@ pub enum Fault {
         /// How bad.
         wire: Wire,
     },
+    /// Another program holds RTNL for that long, and with it every change of links and addresses on this
+    /// machine. Undone: it is killed.
+    Rtnl {
+        /// In ms, at most 30,000.
+        ms: u64,
+    },
     /// The host's own disk has no room left. Needs `Lab::disk`.
     Full {
         /// The host.
@@ -228,6 +235,7 @@ impl fmt::Display for Fault {
             Self::Wire { network, wire } => {
                 write!(f, "control traffic on {}: {wire}", on(network))
             }
+            Self::Rtnl { ms } => write!(f, "RTNL held, {ms} ms"),
             Self::Freeze { host } => write!(f, "disk of h{host} frozen"),
             Self::AddAddress { host, address } => write!(f, "{address} added to h{host} by hand"),
             Self::DeleteAddress { host, address } => {
@@ -262,6 +270,7 @@ enum Undo {
     Restore(Space, String),
     Thaw(Frozen),
     Unwire(Relay),
+    LetGo(Held),
     Remove(PathBuf),
     Clock(PathBuf),
 }
@@ -281,6 +290,7 @@ impl Injected {
             Undo::Restore(space, rules) => restore(&space, &rules)?,
             Undo::Thaw(frozen) => frozen.thaw()?,
             Undo::Unwire(relay) => relay.end()?,
+            Undo::LetGo(held) => drop(held),
             Undo::Remove(file) => disk::remove(&file)?,
             Undo::Clock(file) => wall::step(&file, 0)?,
         }
@@ -313,6 +323,7 @@ impl Lab {
             | Fault::Control { .. }
             | Fault::RaftLost { .. } => self.drop_frames(fault),
             Fault::Wire { network, wire } => self.wire_badly(*network, *wire).map(Undo::Unwire),
+            Fault::Rtnl { ms } => self.hold_rtnl(*ms).map(Undo::LetGo),
             Fault::Full { host } => self.fill(*host).map(Undo::Remove),
             Fault::Clock { host, by_s } => {
                 let file = wall::file(self.logs(), *host);
@@ -377,7 +388,13 @@ impl Lab {
                     ),
                 });
             }
-            Fault::Wire { .. } => {}
+            Fault::Rtnl { ms } if *ms > rtnl::LONGEST_MS => {
+                return Err(LabError::Range {
+                    what: format!("RTNL for {ms} ms"),
+                    allowed: format!("at most {}", rtnl::LONGEST_MS),
+                });
+            }
+            Fault::Wire { .. } | Fault::Rtnl { .. } => {}
             Fault::Carrier { host, .. }
             | Fault::LinkDown { host, .. }
             | Fault::Partition { host, .. }

@@ -22,6 +22,7 @@ mod net;
 mod observer;
 mod process;
 mod report;
+mod rtnl;
 mod schedule;
 mod serve;
 mod space;

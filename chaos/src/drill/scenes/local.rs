@@ -1,10 +1,13 @@
 //! What is done to one host: its clock, disk, rules and addresses, its name server.
 
-use super::{Done, MENDED, beside, broken, fences, stop_for};
+use super::{Done, MENDED, beside, broken, fences, stop_for, wake};
 use crate::drill::{Drill, HOME, flood};
 use crate::lab::array::{Array, home_addresses, with_prefix};
 use crate::lab::{Fault, Scope, now};
+use std::time::Duration;
 
+/// Another program holds RTNL so long, in ms.
+const HELD_MS: u64 = 5_000;
 /// Changes to the array while a disk is full, twice as many entries.
 const WRITES: usize = 15;
 
@@ -153,6 +156,47 @@ fn slow_rules(elements: u32) -> String {
 }
 
 pub fn netlink_held(drill: &mut Drill<'_>, is_long: bool) -> Done {
+    nftables_held(drill, is_long)?;
+    for _ in 0..if is_long { 5 } else { 1 } {
+        rtnl_held(drill, false)?;
+        rtnl_held(drill, true)?;
+    }
+    Ok(())
+}
+
+/// RTNL held: with nothing else, or while an owner is stopped whose addresses others must put on.
+fn rtnl_held(drill: &mut Drill<'_>, stops: bool) -> Done {
+    let (_, owner) = drill.leader_and_owner()?;
+    let fault = Fault::Rtnl { ms: HELD_MS };
+    let (words, hosts) = if stops {
+        (format!("{fault}, while h{owner} is stopped"), vec![owner])
+    } else {
+        (fault.to_string(), Vec::new())
+    };
+    let mut waited = Duration::ZERO;
+    let struck = drill.strike(&words, &hosts, true, |drill| {
+        let held = drill.lab.inject(&fault)?;
+        if stops {
+            drill.array.stop(owner, Scope::Family)?;
+        }
+        drill.lab.client().ip(&["link", "set", "lo", "up"])?;
+        waited = now().since(held.done);
+        held.undo()?;
+        wake(drill, owner)
+    })?;
+    let gaps = (1..=drill.array.hosts()).map(|host| drill.gap(host, struck.began));
+    let gaps: Vec<Duration> = gaps.collect();
+    let figure = format!("{words}: `ip link` elsewhere waited {waited:.1?}; gaps {gaps:.0?}");
+    println!("      {figure}");
+    drill.figures.push(figure.clone());
+    if waited < Duration::from_millis(HELD_MS / 2) {
+        return broken(format!("the lock was not held: {figure}"));
+    }
+    Ok(())
+}
+
+/// Transactions that hold nftables' own lock.
+fn nftables_held(drill: &mut Drill<'_>, is_long: bool) -> Done {
     let rounds = if is_long { 20 } else { 4 };
     let (_, owner) = drill.leader_and_owner()?;
     let rules = slow_rules(40_000);
