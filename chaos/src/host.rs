@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use control::{Core, HostAction, Instant, LocalGroup, Message};
+use control::{Core, EntryId, HostAction, Instant, LocalGroup, Message};
 use statemachine::{Boot, GroupName, HostId, State};
 
 use crate::Clock;
@@ -31,6 +31,8 @@ pub(crate) enum Due {
     Flushed { index: u64, term: u64 },
     /// The state machine may go on.
     Apply,
+    /// Raft says how it stands.
+    Status,
     /// The driver did what it was told.
     Done(Box<HostAction>),
     /// Tests and loads say this.
@@ -74,8 +76,10 @@ pub(crate) struct SimHost {
     pub(crate) apply_us: (u64, u64),
     /// Its Raft sends heartbeats.
     pub(crate) beats: bool,
+    /// Raft's word to its core is on its way.
+    pub(crate) telling: bool,
     /// What its core was told of Raft last: term, leader, whether it leads, configuration.
-    pub(crate) standing: Option<(u64, Option<HostId>, bool, Option<u64>)>,
+    pub(crate) standing: Option<(u64, Option<HostId>, bool, Option<EntryId>)>,
     /// How long the driver takes for one action, in microseconds.
     pub(crate) driver_us: (u64, u64),
     /// How long a flush takes, in microseconds.
@@ -115,6 +119,7 @@ impl SimHost {
             acquire_fails: false,
             apply_us: APPLY_US,
             beats: false,
+            telling: false,
             standing: None,
             driver_us: DRIVER_US,
             flush_us: FLUSH_US,

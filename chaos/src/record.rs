@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use control::RaftStatus;
+use control::{EntryId, RaftStatus};
 use statemachine::{ArrayCommand, Command, Entry, HostCommand, HostId, State};
 
 /// What an entry holds.
@@ -33,6 +33,15 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Which entry it is. A term has one leader here.
+    pub(crate) fn id(&self) -> EntryId {
+        EntryId {
+            term: self.term,
+            leader: HostId::default(),
+            index: self.index,
+        }
+    }
+
     fn commands(&self) -> &[Command] {
         match &self.payload {
             Payload::Data(entry) => &entry.commands,
@@ -100,13 +109,16 @@ pub(crate) enum Packet {
     Snapshot { term: u64, snapshot: Snapshot },
 }
 
+/// Voter sets and the entry that set them.
+pub(crate) type Configuration = (EntryId, Vec<BTreeSet<HostId>>);
+
 /// A state as it is on disk, and where in the log it stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) state: Arc<State>,
     pub(crate) term: u64,
     /// Every voter configuration up to there.
-    pub(crate) configs: Vec<(u64, Vec<BTreeSet<HostId>>)>,
+    pub(crate) configs: Vec<Configuration>,
 }
 
 /// One host's Raft.
@@ -120,7 +132,7 @@ pub(crate) struct Peer {
     /// The entries after `base`.
     pub(crate) log: VecDeque<Arc<Record>>,
     /// Every voter configuration in the log.
-    pub(crate) configs: Vec<(u64, Vec<BTreeSet<HostId>>)>,
+    pub(crate) configs: Vec<Configuration>,
     pub(crate) durable: u64,
     pub(crate) commit: u64,
     pub(crate) applied: u64,
@@ -173,7 +185,7 @@ impl Peer {
             self.base = (index, term);
         }
         self.configs
-            .retain(|(at, _)| *at > index && *at <= self.base.0 + self.log.len() as u64);
+            .retain(|(at, _)| at.index > index && at.index <= self.base.0 + self.log.len() as u64);
         self.configs.splice(0..0, snapshot.configs.iter().cloned());
         self.durable = self.durable.min(self.last()).max(index);
         self.commit = self.commit.max(index);
@@ -189,7 +201,7 @@ impl Peer {
     pub(crate) fn truncate(&mut self, after: u64) {
         let stay = after.saturating_sub(self.base.0);
         self.log.truncate(usize::try_from(stay).unwrap_or(0));
-        self.configs.retain(|(index, _)| *index <= after);
+        self.configs.retain(|(at, _)| at.index <= after);
         self.durable = self.durable.min(after);
     }
 
@@ -202,19 +214,19 @@ impl Peer {
     /// Adds one record at the end.
     pub(crate) fn push(&mut self, record: Arc<Record>) {
         if let Payload::Voters(sets) = &record.payload {
-            self.configs.push((record.index, sets.clone()));
+            self.configs.push((record.id(), sets.clone()));
         }
         self.log.push_back(record);
     }
 
-    /// The newest voter sets in the log, committed or not, and their entry's index.
-    pub(crate) fn voters(&self) -> (u64, Vec<BTreeSet<HostId>>) {
+    /// The newest voter sets in the log, committed or not, and their entry.
+    pub(crate) fn voters(&self) -> Configuration {
         self.configs.last().cloned().unwrap_or_default()
     }
 
     /// The entry that set the newest voters.
-    pub(crate) fn membership(&self) -> u64 {
-        self.configs.last().map_or(0, |(index, _)| *index)
+    pub(crate) fn membership(&self) -> EntryId {
+        self.configs.last().map(|(at, _)| *at).unwrap_or_default()
     }
 
     /// True when a majority of each newest voter set is so.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use control::RaftStatus;
+use control::{EntryId, RaftStatus};
 use statemachine::{Boot, HostId, State};
 
 /// By how much two clocks may differ in speed: twice rho = 0.1 %, in parts per thousand.
@@ -23,7 +23,9 @@ pub(crate) struct Reference {
     /// Start and number of each host's last heartbeats, and the end of the lease that each asks for.
     asked: BTreeMap<(HostId, u64), (Boot, u64, u64)>,
     /// By voter, host and the newest voters that the voter knew of: to which start, and until when.
-    granted: BTreeMap<(HostId, HostId, u64), (Boot, u64)>,
+    granted: BTreeMap<(HostId, HostId, EntryId), (Boot, u64)>,
+    /// The newest voters that each host's newest start ever knew of.
+    known: BTreeMap<HostId, (Boot, EntryId)>,
     /// The longest lease that each host's newest start ever had.
     stands: BTreeMap<HostId, (Boot, u64)>,
 }
@@ -39,7 +41,7 @@ pub(crate) struct Start<'a> {
 }
 
 impl Reference {
-    /// A host sends a heartbeat.
+    /// A host begins a heartbeat.
     pub(crate) fn asks(&mut self, host: HostId, (boot, seq): (Boot, u64), lease_ms: u32, now: u64) {
         let end = now + u64::from(lease_ms) * (1000 - DRIFT_PER_MILLE);
         let asked = (boot, seq, end);
@@ -50,7 +52,7 @@ impl Reference {
     pub(crate) fn grants(
         &mut self,
         voter: HostId,
-        membership: u64,
+        membership: EntryId,
         host: HostId,
         (boot, seq): (Boot, u64),
     ) {
@@ -61,20 +63,23 @@ impl Reference {
         }
     }
 
-    /// The last instant for which a majority of each voter set that it knows grants it a lease.
-    pub(crate) fn lease_end(&self, start: Start<'_>) -> u64 {
+    /// The last instant for which a majority of each voter set that it knows grants it a lease. What was
+    /// granted under voters that it once knew of counts, though their entry was taken back since.
+    pub(crate) fn lease_end(&mut self, start: Start<'_>) -> u64 {
         let (host, sets) = (start.host, &start.raft.voters);
+        let known = self.known.entry(host).or_default();
+        if known.0 != start.boot {
+            *known = (start.boot, EntryId::default());
+        }
+        known.1 = known.1.max(start.raft.membership);
+        let newest = known.1;
         let end_by = |voter: &HostId| {
-            let known = (*voter, host, 0)..=(*voter, host, start.raft.membership);
+            let known = (*voter, host, EntryId::default())..=(*voter, host, newest);
             let granted = self.granted.range(known).map(|(_, granted)| granted);
             let to_this = granted.filter(|(to, _)| *to == start.boot);
             to_this.map(|(_, end)| *end).max().unwrap_or(0)
         };
         let end_in = |set: &BTreeSet<HostId>| {
-            // Who is alone sends no heartbeat.
-            if start.is_up && set.iter().eq([&host]) {
-                return u64::MAX;
-            }
             let mut ends: Vec<u64> = set.iter().map(end_by).collect();
             ends.sort_unstable();
             // So many end before a majority is lost.
@@ -104,12 +109,10 @@ impl Reference {
         if voter == host {
             return None;
         }
-        let all = (voter, host, 0)..=(voter, host, u64::MAX);
-        let end = self
-            .granted
-            .range(all)
-            .map(|(_, granted)| granted.1)
-            .max()?;
+        let of = |(by, to, _): &(HostId, HostId, EntryId)| (*by, *to) == (voter, host);
+        let all = self.granted.range((voter, host, EntryId::default())..);
+        let all = all.take_while(|(key, _)| of(key));
+        let end = all.map(|(_, granted)| granted.1).max()?;
         let bound = now + remaining_us + remaining_us * DRIFT_PER_MILLE / 1000;
         (bound < end).then(|| {
             let (ms, later) = (remaining_us / 1000, (end - bound) / 1000);

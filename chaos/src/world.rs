@@ -215,6 +215,7 @@ impl World {
             Due::Packet { from, packet } => return self.packet(id, from, *packet),
             Due::Flushed { index, term } => return self.flushed(id, index, term),
             Due::Apply => return self.replay(id),
+            Due::Status => return self.tell_status(id),
             Due::Done(action) => return self.done(id, *action),
             Due::Beat => return self.beat(id),
         };

@@ -20,8 +20,8 @@ use crate::currency::{Currency, Glance};
 use crate::fence::{Moves, Scene};
 use crate::pace::{Pace, Settling};
 use crate::{
-    Agent, Client, Event, Fences, Heartbeat, HostAction, HostEvent, Instant, Lease, LogMark,
-    Message, Output, Promises, RaftStatus, View, Vow, facts, plan,
+    Agent, Client, EntryId, Event, Fences, Heartbeat, HostAction, HostEvent, Instant, Lease,
+    LogMark, Message, Output, Promises, RaftStatus, View, Vow, facts, plan,
 };
 
 /// A plan whose answer does not come is given up after this long, in ms; it may still be applied,
@@ -51,7 +51,8 @@ pub struct Core {
     agent: Agent,
     clients: Clients,
     currency: Currency,
-    terms: BTreeMap<u64, u64>,
+    /// Entries that fence, as they were appended here, by their index.
+    written: BTreeMap<u64, EntryId>,
     seq: u64,
     next_heartbeat: Instant,
     /// What `next_wake` says.
@@ -105,7 +106,7 @@ impl Core {
             agent: Agent::default(),
             clients: Clients::default(),
             currency: Currency::default(),
-            terms: BTreeMap::new(),
+            written: BTreeMap::new(),
             seq: 0,
             next_heartbeat: now,
             wakes_at: now,
@@ -324,18 +325,18 @@ impl Core {
                 if status.voters != self.raft.voters {
                     self.next_heartbeat = now;
                 }
+                self.promises.knows(status.membership);
                 self.raft = status;
                 self.relet();
             }
             Event::Log(mark) => {
                 if let LogMark::Appended {
-                    index,
-                    term,
+                    entry,
                     ref taken_from,
                 } = mark
                     && !taken_from.is_empty()
                 {
-                    self.terms.insert(index, term);
+                    self.written.insert(entry.index, entry);
                 }
                 self.promises.log(mark);
             }
@@ -454,7 +455,7 @@ impl Core {
             .values()
             .filter_map(|host| host.fence())
             .collect();
-        self.terms
+        self.written
             .retain(|index, _| *index > state.index || fenced.contains(index));
         self.clients.look(&state);
         self.state = state;
@@ -516,23 +517,20 @@ impl Core {
             }
             Message::AskFence {
                 host,
-                index,
-                term,
+                entry,
                 lease_ms,
             } => {
                 self.promises.asked_about(&self.state, host);
-                let status = self.fence_status(now, host, (index, term), lease_ms);
+                let status = self.fence_status(now, host, entry, lease_ms);
                 status.into_iter().for_each(reply);
                 false
             }
             Message::FenceStatus {
                 host,
-                index,
-                term,
+                entry,
                 remaining_us,
             } => {
-                self.fences
-                    .status(from, host, (index, term), remaining_us, now);
+                self.fences.status(from, host, entry, remaining_us, now);
                 true
             }
             Message::AskHeard { host, since } => {
@@ -557,12 +555,12 @@ impl Core {
             incarnation: heartbeat.incarnation,
             boot: heartbeat.boot,
             seq: heartbeat.seq,
-            membership: self.raft.membership,
+            membership: self.promises.newest_configuration(self.raft.membership),
         }
     }
 
     /// A voter acknowledged a heartbeat of this start and incarnation.
-    fn acked(&mut self, now: Instant, voter: HostId, seq: u64, membership: u64) {
+    fn acked(&mut self, now: Instant, voter: HostId, seq: u64, membership: EntryId) {
         let had = self.has_lease(now);
         #[cfg(feature = "mutations")]
         self.lease.resent(seq, now, self.pace.usable_ms());
@@ -580,7 +578,7 @@ impl Core {
         &self,
         now: Instant,
         host: HostId,
-        fence: (u64, u64),
+        fence: EntryId,
         lease_ms: u32,
     ) -> Option<Message> {
         let remaining_us = self
@@ -588,8 +586,7 @@ impl Core {
             .remaining_us(&self.state, host, fence, lease_ms, now)?;
         Some(Message::FenceStatus {
             host,
-            index: fence.0,
-            term: fence.1,
+            entry: fence,
             remaining_us,
         })
     }
@@ -610,12 +607,9 @@ impl Core {
                 .promises
                 .acknowledge(&self.state, self.me, &heartbeat, now)
             {
-                self.lease.acked(
-                    self.me,
-                    self.seq,
-                    self.raft.membership,
-                    self.raft.membership,
-                );
+                let known = self.raft.membership;
+                let newest = self.promises.newest_configuration(known);
+                self.lease.acked(self.me, self.seq, newest, known);
                 self.relet();
             }
         }
@@ -754,7 +748,7 @@ impl Core {
             raft: &self.raft,
             promises: &self.promises,
             config_seen: self.config_seen.2,
-            terms: &self.terms,
+            written: &self.written,
             stubborn: &stubborn,
         })
     }

@@ -5,9 +5,23 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use statemachine::{Boot, Command, GroupName, HostId, LogTime, State};
 
 use crate::{HostAction, HostEvent, LocalGroup, Message, Vow};
+
+/// An entry, among all that were ever written at its place: two leaders may have written there, even in
+/// one term, since openraft lets a later leader of a term succeed. Greater is newer, as Raft compares logs:
+/// nothing committed is older than what it replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EntryId {
+    /// The term it was written in.
+    pub term: u64,
+    /// The leader who wrote it.
+    pub leader: HostId,
+    /// Its place in the log.
+    pub index: u64,
+}
 
 /// What Raft says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +34,8 @@ pub struct RaftStatus {
     pub am_leader: bool,
     /// The newest voter sets, committed or not.
     pub voters: Vec<BTreeSet<HostId>>,
-    /// Index of the entry that set them.
-    pub membership: u64,
+    /// The entry that set them.
+    pub membership: EntryId,
     /// Hosts that follow without a vote.
     pub learners: BTreeSet<HostId>,
 }
@@ -31,12 +45,15 @@ pub struct RaftStatus {
 pub enum LogMark {
     /// An entry was appended, not yet flushed, that takes something from these hosts.
     Appended {
-        /// Its index.
-        index: u64,
-        /// Its term.
-        term: u64,
+        /// Which.
+        entry: EntryId,
         /// Whom it fences, declares down or forgets; none for any other entry.
         taken_from: Vec<HostId>,
+    },
+    /// A voter configuration was appended, and counts from now on; Raft's status may say so later.
+    Reconfigured {
+        /// Its entry.
+        entry: EntryId,
     },
     /// Everything after `after` was cut off.
     Truncated {

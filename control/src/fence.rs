@@ -10,7 +10,7 @@ use statemachine::{
 };
 
 use crate::promise::longest_lease_ms;
-use crate::{Instant, Message, Promises, RaftStatus, View};
+use crate::{EntryId, Instant, Message, Promises, RaftStatus, View};
 
 /// How often a question is repeated, in ms.
 const ASK_AGAIN_MS: u64 = 20;
@@ -29,9 +29,8 @@ struct Suspicion {
 /// A fence that stands in the log, and when each voter's promise ends.
 #[derive(Clone, Debug)]
 struct Pending {
-    index: u64,
-    /// The term that the fence's entry was written in; 0 when this leader did not see it appended.
-    term: u64,
+    /// The fence's entry; its index alone when this leader did not see it appended.
+    entry: EntryId,
     began: Instant,
     free_at: BTreeMap<HostId, Instant>,
     asked_at: Option<Instant>,
@@ -55,8 +54,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) promises: &'a Promises,
     /// When this host saw the newest membership or timing commit.
     pub(crate) config_seen: Instant,
-    /// Terms of the entries that fenced, where this host saw them appended.
-    pub(crate) terms: &'a BTreeMap<u64, u64>,
+    /// The entries that fence, where this host saw them appended, by their index.
+    pub(crate) written: &'a BTreeMap<u64, EntryId>,
     /// Hosts that were told to let go and do not.
     pub(crate) stubborn: &'a [HostId],
 }
@@ -125,13 +124,15 @@ impl Fences {
         &mut self,
         voter: HostId,
         host: HostId,
-        fence: (u64, u64),
+        fence: EntryId,
         remaining_us: u64,
         now: Instant,
     ) {
-        if let Some(pending) = self.pending.get_mut(&host).filter(|pending| {
-            (pending.index, pending.term) == fence || mutated(Mutation::DownNotBound)
-        }) {
+        if let Some(pending) = self
+            .pending
+            .get_mut(&host)
+            .filter(|pending| pending.entry == fence || mutated(Mutation::DownNotBound))
+        {
             let wait =
                 remaining_us + remaining_us * DRIFT_PER_MILLE / 1000 + u64::from(remaining_us > 0);
             let free_at = if mutated(Mutation::AgeAsTimestamp) {
@@ -150,7 +151,7 @@ impl Fences {
         self.pending.retain(|id, pending| {
             let standing = scene.state.hosts.get(id).map(|host| host.state);
             let same = HostState::Fencing {
-                index: pending.index,
+                index: pending.entry.index,
             };
             standing == Some(same) || mutated(Mutation::DownNotBound)
         });
@@ -214,19 +215,21 @@ impl Fences {
             }));
             return;
         }
-        let fresh = || Pending {
+        let unseen = EntryId {
             index,
-            term: scene.terms.get(&index).copied().unwrap_or(0),
+            ..EntryId::default()
+        };
+        let fresh = || Pending {
+            entry: scene.written.get(&index).copied().unwrap_or(unseen),
             began: scene.now,
             free_at: BTreeMap::new(),
             asked_at: None,
         };
         let pending = self.pending.entry(host.id).or_insert_with(fresh);
-        let term = pending.term;
-        if let Some(own) =
-            scene
-                .promises
-                .remaining_us(scene.state, host.id, (index, term), 0, scene.now)
+        let entry = pending.entry;
+        if let Some(own) = scene
+            .promises
+            .remaining_us(scene.state, host.id, entry, 0, scene.now)
         {
             pending
                 .free_at
@@ -246,8 +249,7 @@ impl Fences {
             pending.asked_at = Some(scene.now);
             let question = Message::AskFence {
                 host: host.id,
-                index,
-                term,
+                entry,
                 lease_ms: longest_lease_ms(scene.state),
             };
             let unheard = |id: &&HostId| **id != scene.me && !pending.free_at.contains_key(*id);
@@ -283,7 +285,7 @@ impl Pending {
         let answered = self.free_at.keys().copied().collect();
         let lease_ms = u64::from(longest_lease_ms(scene.state));
         let settled = scene.config_seen.plus_ms(lease_ms + lease_ms / 1000 + 1);
-        scene.raft.membership == scene.state.membership.index
+        scene.raft.membership.index == scene.state.membership.index
             && scene.raft.is_quorum(&answered)
             && self.free_at.values().all(|at| *at <= scene.now)
             && (settled <= scene.now || mutated(Mutation::NoWaitAfterChange))
@@ -305,7 +307,7 @@ impl RaftStatus {
     #[must_use]
     pub fn is_quorum(&self, hosts: &BTreeSet<HostId>) -> bool {
         Membership {
-            index: self.membership,
+            index: self.membership.index,
             voters: self.voters.clone(),
         }
         .is_quorum(hosts)

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use statemachine::{Boot, Epoch, GroupName, HostId, Incarnation};
 
-use crate::ClientList;
+use crate::{ClientList, EntryId};
 
 /// One datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,17 +23,15 @@ pub enum Message {
         boot: Boot,
         /// The heartbeat's number.
         seq: u64,
-        /// The newest voter configuration that the voter knows of.
-        membership: u64,
+        /// The newest voter configuration in the voter's log.
+        membership: EntryId,
     },
     /// The leader asks a voter when its promises to `host` end (lease.md, step 6).
     AskFence {
         /// Who is fenced.
         host: HostId,
-        /// Index of the fence's entry.
-        index: u64,
-        /// The term that the leader wrote or found it in.
-        term: u64,
+        /// The fence's entry, as the leader wrote or found it.
+        entry: EntryId,
         /// The longest L that any host may count with, in ms: a voter that has just started may have
         /// promised it and not know it any more.
         lease_ms: u32,
@@ -42,10 +40,8 @@ pub enum Message {
     FenceStatus {
         /// Who is fenced.
         host: HostId,
-        /// Index of the fence's entry.
-        index: u64,
-        /// Its term, as it was asked for: an answer about an entry that was cut off is none.
-        term: u64,
+        /// The fence's entry, as it was asked for: an answer about one that was cut off is none.
+        entry: EntryId,
         /// How long its longest promise still runs, in microseconds of its clock.
         remaining_us: u64,
     },
@@ -86,7 +82,7 @@ pub struct Heartbeat {
     /// The last entry that it has applied.
     pub applied: u64,
     /// The newest voter configuration that it knows of.
-    pub membership: u64,
+    pub membership: EntryId,
     /// The L that it counts with, in ms.
     pub lease_ms: u32,
     /// Whether its lease is valid.
@@ -215,7 +211,7 @@ mod tests {
             |h| h.incarnation = Incarnation(1),
             |h| h.boot = Boot(1),
             |h| h.applied = 1,
-            |h| h.membership = 1,
+            |h| h.membership.index = 1,
             |h| h.lease_ms = 1,
             |h| h.lease_ok = true,
             |h| h.vow = Some(Vow([0; 16])),

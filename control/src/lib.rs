@@ -30,7 +30,7 @@ mod zone;
 pub use agent::{Agent, HostAction, HostEvent, LocalGroup, Took};
 pub use clients::{Client, ClientList};
 pub use core::Core;
-pub use event::{Event, LogMark, Output, RaftStatus};
+pub use event::{EntryId, Event, LogMark, Output, RaftStatus};
 pub use fence::Fences;
 pub use heartbeat::{GroupReport, Heartbeat, HeldPhase, HeldReport, MAX_WHY, Message, Report, Vow};
 pub use lease::Lease;

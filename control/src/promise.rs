@@ -9,14 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use statemachine::{Host, HostId, HostState, Mutation, State, mutated};
 
 use crate::holes::Holes;
-use crate::{Heartbeat, Instant, LogMark};
+use crate::{EntryId, Heartbeat, Instant, LogMark};
 
 /// What one voter promised, and what its own log says that the state does not say yet.
 #[derive(Clone, Debug)]
 pub struct Promises {
     started: Instant,
     ends: BTreeMap<HostId, Instant>,
-    marks: BTreeMap<u64, (u64, Vec<HostId>)>,
+    marks: BTreeMap<u64, (EntryId, Vec<HostId>)>,
+    /// Voter configurations that the log holds and Raft's status does not say yet.
+    configured: BTreeMap<u64, EntryId>,
     /// Marked entries that are not on disk yet. An entry may be applied before it is.
     awaited: BTreeSet<u64>,
     applied: u64,
@@ -31,6 +33,7 @@ impl Promises {
             started,
             ends: BTreeMap::new(),
             marks: BTreeMap::new(),
+            configured: BTreeMap::new(),
             awaited: BTreeSet::new(),
             applied: 0,
             holes: Holes::default(),
@@ -40,20 +43,22 @@ impl Promises {
     /// Follows the log: appended, truncated, durable.
     pub fn log(&mut self, mark: LogMark) {
         match mark {
-            LogMark::Appended {
-                index,
-                term,
-                taken_from,
-            } => {
+            LogMark::Appended { entry, taken_from } => {
+                let index = entry.index;
                 self.marks.split_off(&index);
                 self.awaited.split_off(&index);
                 self.awaited.insert(index);
                 // What the state says by now needs no mark, and none would take it away again.
                 if index > self.applied {
-                    self.marks.insert(index, (term, taken_from));
+                    self.marks.insert(index, (entry, taken_from));
                 }
             }
+            LogMark::Reconfigured { entry } => {
+                self.configured.split_off(&entry.index);
+                self.configured.insert(entry.index, entry);
+            }
             LogMark::Truncated { after } => {
+                self.configured.split_off(&(after + 1));
                 self.marks.split_off(&(after + 1));
                 self.awaited.split_off(&(after + 1));
             }
@@ -65,6 +70,19 @@ impl Promises {
     pub fn applied(&mut self, index: u64) {
         self.applied = index;
         self.marks = self.marks.split_off(&(index + 1));
+    }
+
+    /// Raft says that `membership` is the newest configuration: those before it need no mark.
+    pub fn knows(&mut self, membership: EntryId) {
+        self.configured.retain(|_, entry| *entry > membership);
+    }
+
+    /// The newest voter configuration in the log, where Raft says that it is `membership`. What is
+    /// acknowledged names it (lease.md, step 2), and Raft's word may come later than its append.
+    #[must_use]
+    pub fn newest_configuration(&self, membership: EntryId) -> EntryId {
+        let newest = self.configured.values().copied().max();
+        newest.unwrap_or_default().max(membership)
     }
 
     /// Whether the log takes something from `host` that the state does not say yet.
@@ -135,13 +153,14 @@ impl Promises {
         &self,
         state: &State,
         host: HostId,
-        fence: (u64, u64),
+        fence: EntryId,
         lease_ms: u32,
         now: Instant,
     ) -> Option<u64> {
-        let (index, term) = fence;
+        let index = fence.index;
         let marked = self.marks.get(&index);
-        let appended = marked.is_some_and(|(t, hosts)| *t == term && hosts.contains(&host));
+        let appended =
+            marked.is_some_and(|(entry, hosts)| *entry == fence && hosts.contains(&host));
         let standing = state.hosts.get(&host).map(|h| h.state);
         let applied = state.index >= index && standing == Some(HostState::Fencing { index });
         let awaited = self.awaited.contains(&index) && !mutated(Mutation::AnswerBeforeDurable);
@@ -179,6 +198,12 @@ pub(crate) fn longest_lease_ms(state: &State) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FENCE: EntryId = EntryId {
+        term: 3,
+        leader: HostId(1),
+        index: 7,
+    };
     use statemachine::{Boot, Host, Incarnation};
 
     fn fenced(host: HostId, index: u64) -> State {
@@ -203,18 +228,58 @@ mod tests {
         let state = fenced(host, 7);
         let mut promises = Promises::new(Instant(0));
         promises.log(LogMark::Appended {
-            index: 7,
-            term: 3,
+            entry: FENCE,
             taken_from: vec![host],
         });
-        assert_eq!(promises.remaining_us(&state, host, (7, 3), 0, later), None);
+        assert_eq!(promises.remaining_us(&state, host, FENCE, 0, later), None);
         promises.applied(7);
-        assert_eq!(promises.remaining_us(&state, host, (7, 3), 0, later), None);
+        assert_eq!(promises.remaining_us(&state, host, FENCE, 0, later), None);
         promises.log(LogMark::Durable { index: 7 });
         assert_eq!(
-            promises.remaining_us(&state, host, (7, 3), 0, later),
+            promises.remaining_us(&state, host, FENCE, 0, later),
             Some(0)
         );
+    }
+
+    /// Goal: an acknowledgement names the configuration in the log from its append on, until it is cut off.
+    /// Method: Raft's status lags behind, catches up, and lags behind a truncation.
+    #[test]
+    fn a_configuration_counts_from_its_append() {
+        let at = |index| EntryId { index, ..FENCE };
+        let mut promises = Promises::new(Instant(0));
+        for index in [8, 9] {
+            promises.log(LogMark::Reconfigured { entry: at(index) });
+        }
+        assert_eq!(promises.newest_configuration(at(5)), at(9));
+        promises.log(LogMark::Truncated { after: 8 });
+        assert_eq!(promises.newest_configuration(at(5)), at(8));
+        promises.knows(at(8));
+        assert_eq!(promises.newest_configuration(at(8)), at(8));
+        promises.log(LogMark::Truncated { after: 7 });
+        assert_eq!(promises.newest_configuration(at(5)), at(5));
+    }
+
+    /// Goal: a fence that another leader wrote at the same place, in the same term, is not answered for.
+    #[test]
+    fn a_fence_of_a_former_leader_of_the_term_is_another() {
+        let (host, mut promises) = (HostId(2), Promises::new(Instant(0)));
+        promises.log(LogMark::Appended {
+            entry: FENCE,
+            taken_from: vec![host],
+        });
+        promises.log(LogMark::Durable { index: 7 });
+        let mut later = State::default();
+        later
+            .hosts
+            .insert(host, fenced(host, 7).hosts[&host].clone());
+        later.hosts.get_mut(&host).unwrap().state = HostState::Up;
+        let successor = EntryId {
+            leader: HostId(3),
+            ..FENCE
+        };
+        let asked = |fence| promises.remaining_us(&later, host, fence, 0, Instant(10_000_000));
+        assert_eq!(asked(successor), None);
+        assert_eq!(asked(FENCE), Some(0));
     }
 
     /// Goal: a mark that comes after its entry was applied takes nothing away a second time.
@@ -224,8 +289,7 @@ mod tests {
         let mut promises = Promises::new(Instant(0));
         promises.applied(9);
         promises.log(LogMark::Appended {
-            index: 7,
-            term: 3,
+            entry: FENCE,
             taken_from: vec![HostId(2)],
         });
         assert!(!promises.takes_from(HostId(2)));
@@ -240,10 +304,10 @@ mod tests {
         promises.applied(7);
         let now = Instant(1_500_000);
         assert_eq!(
-            promises.remaining_us(&state, host, (7, 3), 300, now),
+            promises.remaining_us(&state, host, FENCE, 300, now),
             Some(0)
         );
-        let left = promises.remaining_us(&state, host, (7, 3), 4_000, now);
+        let left = promises.remaining_us(&state, host, FENCE, 4_000, now);
         assert_eq!(left, Some(3_500_000));
     }
 

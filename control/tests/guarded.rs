@@ -5,7 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use control::{Core, Event, HostAction, HostEvent, Instant, LogMark, Output, RaftStatus, Took};
+use control::{
+    Core, EntryId, Event, HostAction, HostEvent, Instant, LogMark, Output, RaftStatus, Took,
+};
 use statemachine::{
     ArrayCommand, ArrayId, Boot, Command, Entry, GroupCommand, HostCommand, HostId, LogTime,
     MemberSpec, Policy, PreferredAddress, State, Timing, apply, note_membership,
@@ -71,7 +73,10 @@ impl World {
             leader: Some(HostId(1)),
             am_leader: true,
             voters,
-            membership: 2,
+            membership: EntryId {
+                index: 2,
+                ..EntryId::default()
+            },
             learners: [].into(),
         }));
         world

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use control::{Core, Event, Instant, Message, Output, RaftStatus};
+use control::{Core, EntryId, Event, Instant, Message, Output, RaftStatus};
 use proptest::prelude::*;
 use statemachine::{
     ArrayCommand, ArrayId, Boot, Command, Entry, HostCommand, HostId, LogTime, State, Timing,
@@ -111,7 +111,10 @@ impl World {
                 leader: Some(HostId(1)),
                 am_leader: id == HostId(1),
                 voters: vec![voters.clone()],
-                membership: HOSTS + 1,
+                membership: EntryId {
+                    index: HOSTS + 1,
+                    ..EntryId::default()
+                },
                 learners: BTreeSet::new(),
             };
             world.post(0, id, Event::Raft(status));

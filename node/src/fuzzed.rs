@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chaos::fuzz::{Target, fuzz, lines};
-use control::{Heartbeat, HeldPhase, HeldReport, HostAction, Instant, Message};
+use control::{EntryId, Heartbeat, HeldPhase, HeldReport, HostAction, Instant, Message};
 use dns::tsig::{Algorithm, Key, Keys, Signer};
 use dns::wire::{Incoming, Transport, respond};
 use dns::{Zones, tsig, update};
@@ -201,8 +201,11 @@ fn datagrams_between_hosts_are_decoded_or_refused() {
     };
     let ask = Message::AskFence {
         host: HostId(3),
-        index: 70_000,
-        term: 2,
+        entry: EntryId {
+            term: 2,
+            leader: HostId(1),
+            index: 70_000,
+        },
         lease_ms: 300,
     };
     let seeds = [Message::Heartbeat(heartbeat()), ask];

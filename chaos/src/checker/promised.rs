@@ -38,7 +38,7 @@ pub(crate) fn unpromised(
             let until = ends / 1000;
             return Some(format!(
                 "h{id} counts on a lease until {until} ms that only {promised:?} of the voters of {} promised",
-                raft.membership
+                raft.membership.index
             ));
         }
     }

@@ -39,6 +39,7 @@ impl World {
             _ => None,
         };
         let learnt_voters = matches!(event, Event::Raft(_));
+        let beat = core.view().newest(id);
         core.step_into(now, event, &mut outputs);
         let deadline = core.lease_deadline();
         let wake_at = host.clock.reaches(core.next_wake()).max(true_now + 1);
@@ -46,6 +47,7 @@ impl World {
             host.wake_at = wake_at;
             self.soon(id, wake_at - true_now, Due::Wake);
         }
+        self.note_beat(id, beat);
         if learnt_voters {
             self.note_lease(id);
         }
@@ -88,6 +90,7 @@ impl World {
                 if self.host(id).is_some_and(|host| host.raft.leads) {
                     self.append(id, Payload::Data(entry), Some((id, boot, number)));
                 } else {
+                    self.tell_status(id);
                     self.inbox.push_back((id, Event::Proposed { id: number }));
                 }
             }

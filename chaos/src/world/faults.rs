@@ -28,7 +28,8 @@ impl World {
         (host.started_at, host.disturbed_at) = (now, now);
         host.busy.clear();
         host.undurable.clear();
-        (host.paused, host.wake_at, host.standing) = (false, u64::MAX, None);
+        (host.paused, host.wake_at) = (false, u64::MAX);
+        (host.telling, host.standing) = (false, None);
         host.beats = false;
         host.state = host.saved.clone();
         let index = host.state.index;
@@ -322,11 +323,11 @@ impl World {
         let Some(host) = self.host(leader) else {
             return false;
         };
-        let (index, sets) = host.raft.voters();
+        let (at, sets) = host.raft.voters();
         let [current] = sets.as_slice() else {
             return false;
         };
-        if index > host.raft.commit || *current == wanted || wanted.is_empty() {
+        if at.index > host.raft.commit || *current == wanted || wanted.is_empty() {
             return false;
         }
         let joint = vec![current.clone(), wanted];

@@ -1,7 +1,7 @@
 //! What a core says and does, held against the laws.
 
 use control::{Core, Instant, Message, Output};
-use statemachine::{Command, HostCommand, HostId};
+use statemachine::{Boot, Command, HostCommand, HostId};
 
 use super::World;
 use crate::Law;
@@ -54,19 +54,6 @@ impl World {
     pub(super) fn judge(&mut self, id: HostId, output: &Output, heard: Heard, now: Instant) {
         match output {
             Output::Send {
-                message: Message::Heartbeat(heartbeat),
-                ..
-            } => {
-                let number = (heartbeat.boot, heartbeat.seq);
-                let reference = &mut self.laws.reference;
-                reference.asks(id, number, heartbeat.lease_ms, self.now);
-                let start = host::of(&self.hosts, id).and_then(|host| host.start());
-                if let Some(start) = start.filter(|start| start.is_up) {
-                    reference.grants(id, start.raft.membership, id, number);
-                    reference.lease_stands(start);
-                }
-            }
-            Output::Send {
                 to,
                 message:
                     Message::Ack {
@@ -85,18 +72,36 @@ impl World {
                 message:
                     Message::FenceStatus {
                         host,
-                        index,
+                        entry,
                         remaining_us,
-                        ..
                     },
                 ..
-            } => self.judge_answer(id, *host, *index, *remaining_us, now),
+            } => self.judge_answer(id, *host, entry.index, *remaining_us, now),
             Output::Propose { commands, .. } => {
                 for command in commands {
                     self.judge_proposal(id, command);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Notes a heartbeat that a host began in this step, and its own vote: who is alone sends none to others.
+    pub(super) fn note_beat(&mut self, id: HostId, before: (Boot, u64)) {
+        let Some(core) = self.core(id) else {
+            return;
+        };
+        let number = core.view().newest(id);
+        let asked = core.view().fresh(id).filter(|_| number != before);
+        let Some(lease_ms) = asked.map(|heartbeat| heartbeat.lease_ms) else {
+            return;
+        };
+        let reference = &mut self.laws.reference;
+        reference.asks(id, number, lease_ms, self.now);
+        let start = host::of(&self.hosts, id).and_then(|host| host.start());
+        if let Some(start) = start.filter(|start| start.is_up) {
+            reference.grants(id, start.raft.membership, id, number);
+            reference.lease_stands(start);
         }
     }
 

@@ -13,6 +13,8 @@ use crate::record::{Packet, Payload, Proposer, Record, Snapshot};
 
 /// Most records in one packet.
 const MOST_RECORDS: usize = 64;
+/// How much later Raft says how it stands, in microseconds.
+const STATUS_US: (u64, u64) = (50, 2_000);
 
 impl World {
     /// The leader takes an entry into its log.
@@ -39,20 +41,19 @@ impl World {
         host.raft.push(record.clone());
         self.mark(id, &record);
         self.touch(&record);
-        self.tell_status(id);
+        self.status_soon(id);
     }
 
-    /// Tells the core of an entry that takes something from somebody, as the daemon does; of no other.
+    /// Tells the core of an entry that takes something from somebody, or sets voters, as the daemon does.
     pub(super) fn mark(&mut self, id: HostId, record: &Record) {
-        let (index, term, taken_from) = (record.index, record.term, record.taken_from());
-        if !taken_from.is_empty() {
-            let mark = LogMark::Appended {
-                index,
-                term,
-                taken_from,
-            };
+        let (entry, taken_from) = (record.id(), record.taken_from());
+        if matches!(record.payload, Payload::Voters(_)) {
+            let mark = LogMark::Reconfigured { entry };
             self.inbox.push_back((id, Event::Log(mark)));
-            self.marked(id, index);
+        } else if !taken_from.is_empty() {
+            let mark = LogMark::Appended { entry, taken_from };
+            self.inbox.push_back((id, Event::Log(mark)));
+            self.marked(id, entry.index);
         }
     }
 
@@ -179,7 +180,7 @@ impl World {
         let index = state.index;
         let raft = &mut host.raft;
         raft.next.insert(to, index);
-        let before = raft.configs.iter().filter(|(at, _)| *at <= index);
+        let before = raft.configs.iter().filter(|(at, _)| at.index <= index);
         let snapshot = Snapshot {
             term: raft.term_at(index),
             configs: before.cloned().collect(),
@@ -215,7 +216,7 @@ impl World {
             }
             self.tell_durable(id, index);
             self.inbox.push_back((id, Event::Applied { state }));
-            self.tell_status(id);
+            self.status_soon(id);
         }
         let matched = self.host(id).map_or(0, |host| host.raft.durable.min(index));
         self.reply(id, from, matched);
@@ -334,7 +335,7 @@ impl World {
         let joint = raft
             .configs
             .last()
-            .filter(|(at, sets)| *at <= index && sets.len() > 1);
+            .filter(|(at, sets)| at.index <= index && sets.len() > 1);
         let wanted = joint.and_then(|(_, sets)| sets.last().cloned());
         if let Some(host) = self.host_mut(id) {
             host.raft.commit = index;
@@ -366,7 +367,17 @@ impl World {
                 self.soon(id, 0, Due::Beat);
             }
         }
-        self.tell_status(id);
+        self.status_soon(id);
+    }
+
+    /// Raft's word comes later than what its log says.
+    fn status_soon(&mut self, id: HostId) {
+        let took = self.rng.between(STATUS_US);
+        if let Some(host) = self.host_mut(id).filter(|host| host.core.is_some())
+            && !std::mem::replace(&mut host.telling, true)
+        {
+            self.soon(id, took, Due::Status);
+        }
     }
 
     /// Tells the core how Raft stands, if that changed.
@@ -375,6 +386,7 @@ impl World {
         let Some(host) = self.host_mut(id).filter(|host| host.core.is_some()) else {
             return;
         };
+        host.telling = false;
         let raft = &host.raft;
         let standing = (
             raft.term,
@@ -463,18 +475,7 @@ impl World {
         }
         self.leaderless_since = None;
         self.say(&format!("h{winner} leads term={term}"));
+        // A change of voters that it finds half done is finished once that is committed (`try_commit`).
         self.append(winner, Payload::Blank, None);
-        self.finish_joint(winner);
-    }
-
-    /// A new leader finishes a change of voters that it finds half done.
-    fn finish_joint(&mut self, id: HostId) {
-        let (_, sets) = self
-            .host(id)
-            .map(|host| host.raft.voters())
-            .unwrap_or_default();
-        if let [_, wanted] = sets.as_slice() {
-            self.append(id, Payload::Voters(vec![wanted.clone()]), None);
-        }
     }
 }

@@ -9,6 +9,7 @@ use super::{Shared, World};
 use crate::Law;
 use crate::checker::down_after_lease::{self, Fallen};
 use crate::checker::up_empty;
+use crate::host;
 use crate::record::{Payload, Record};
 use crate::reference::misplaced;
 use crate::tell::say_effect;
@@ -118,7 +119,7 @@ impl World {
     /// Invariants 5 and 10, at the first apply of an entry that declares a host down or up.
     fn judge_standing(&mut self, record: &Record, state: &State, applied: &Applied) {
         for effect in &applied.effects {
-            let Some(host) = effect.host.and_then(|id| self.host(id)) else {
+            let Some(host) = effect.host.and_then(|id| host::of(&self.hosts, id)) else {
                 continue;
             };
             let (id, now) = (host.id, host.now(self.now));

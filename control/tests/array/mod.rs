@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use control::{GroupReport, Heartbeat, HeldPhase, HeldReport, Instant, Report, View};
+use control::{EntryId, GroupReport, Heartbeat, HeldPhase, HeldReport, Instant, Report, View};
 use proptest::prelude::*;
 use statemachine::{
     AddressCommand, AddressState, ArrayCommand, ArrayId, Boot, Command, Entry, Epoch, GroupCommand,
@@ -156,7 +156,10 @@ pub fn heartbeat(state: &State, host: &Host, nature: &Nature, seq: u64) -> Heart
         boot: Boot(host.boot.0.max(1)),
         seq,
         applied: state.index.saturating_sub(nature.lag),
-        membership: state.membership.index,
+        membership: EntryId {
+            index: state.membership.index,
+            ..EntryId::default()
+        },
         lease_ms: state.timing.lease_ms,
         lease_ok: nature.leased && host.is_up(),
         vow: None,

@@ -6,7 +6,7 @@
 use control::Message;
 
 /// First byte of every message of this version.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Longest message, in bytes: what a sealed datagram may carry. Some 300 held addresses.
 pub const MAX_MESSAGE: usize = crate::transport::seal::MAX_PLAIN;
 
@@ -34,6 +34,7 @@ pub fn decode(bytes: &[u8]) -> Option<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use control::EntryId;
     use proptest::prelude::*;
     use statemachine::HostId;
 
@@ -41,8 +42,11 @@ mod tests {
     fn a_message_survives_and_a_longer_or_newer_one_is_refused() {
         let message = Message::AskFence {
             host: HostId(3),
-            index: 70_000,
-            term: 2,
+            entry: EntryId {
+                term: 2,
+                leader: HostId(1),
+                index: 70_000,
+            },
             lease_ms: 300,
         };
         let mut bytes = encode(&message).unwrap();
@@ -50,7 +54,7 @@ mod tests {
         bytes.push(0);
         assert_eq!(decode(&bytes), None);
         bytes.pop();
-        bytes[0] = 2;
+        bytes[0] = VERSION + 1;
         assert_eq!(decode(&bytes), None);
     }
 

@@ -768,7 +768,7 @@ fn status_of(view: &RaftView) -> RaftStatus {
         leader: view.leader.map(HostId),
         am_leader: view.am_leader,
         voters: voters.collect(),
-        membership: view.membership_index,
+        membership: view.membership.map(watch::entry_id).unwrap_or_default(),
         learners: view
             .nodes
             .keys()

@@ -1,16 +1,16 @@
 //! Tells the control thread what its host's own log says, from the append path itself.
 //!
-//! Only entries that take something from a host matter to a voter's promises (lease.md, step 2), so only
-//! those become letters, and "durable" only while one of them waits for it.
+//! Only entries that take something from a host and voter configurations matter to what a voter promises
+//! (lease.md, step 2), so only those become letters, and "durable" only while one of the first waits for it.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use control::{Event, LogMark};
+use control::{EntryId, Event, LogMark};
 use statemachine::{Command, Entry, HostCommand, HostId};
 
 use super::mailbox::{Letter, Mailbox};
-use crate::raft::LogWatch;
+use crate::raft::{LogId, LogWatch};
 
 /// Watches the log for the control thread.
 pub struct Watch {
@@ -32,6 +32,16 @@ impl Watch {
     }
 }
 
+/// The entry as control knows it.
+pub fn entry_id(id: LogId) -> EntryId {
+    let by = id.committed_leader_id();
+    EntryId {
+        term: by.term,
+        leader: HostId(by.node_id),
+        index: id.index(),
+    }
+}
+
 fn taken_from(command: &Command) -> Option<HostId> {
     match command {
         Command::Host(
@@ -44,7 +54,7 @@ fn taken_from(command: &Command) -> Option<HostId> {
 }
 
 impl LogWatch for Watch {
-    fn appended(&self, index: u64, term: u64, entry: &Entry) {
+    fn appended(&self, id: LogId, entry: &Entry) {
         let taken_from: Vec<HostId> = entry.commands.iter().filter_map(taken_from).collect();
         if taken_from.is_empty() {
             return;
@@ -52,12 +62,14 @@ impl LogWatch for Watch {
         self.undurable
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(index);
-        self.post(LogMark::Appended {
-            index,
-            term,
-            taken_from,
-        });
+            .insert(id.index());
+        let entry = entry_id(id);
+        self.post(LogMark::Appended { entry, taken_from });
+    }
+
+    fn members_appended(&self, id: LogId, _: &[BTreeSet<u64>]) {
+        let entry = entry_id(id);
+        self.post(LogMark::Reconfigured { entry });
     }
 
     fn truncated_after(&self, index: Option<u64>) {

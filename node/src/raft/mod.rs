@@ -46,6 +46,7 @@ pub use network::{BoxFuture, RaftTransport, RpcClass, TransportError};
 pub use receive::RpcError;
 pub use record::RecordError;
 pub use store::{LogWatch, NoWatch, Store, StoreError};
+pub(crate) use types::LogId;
 pub use types::Node;
 pub use view::RaftView;
 pub use wire::MAX_FRAME;

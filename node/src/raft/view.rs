@@ -8,7 +8,7 @@ use openraft::{LogIdOptionExt, RaftMetrics, ServerState};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::types::{Metrics, Node, TypeConfig};
+use super::types::{LogId, Metrics, Node, TypeConfig};
 
 /// Younger acknowledgements than this are not news: a leader gets one with each heartbeat, and every
 /// one would wake whoever watches.
@@ -33,7 +33,7 @@ pub struct RaftView {
     /// joint; none on a host that knows no array yet.
     pub voters: Vec<BTreeSet<u64>>,
     /// Index of the entry that set them.
-    pub membership_index: u64,
+    pub membership: Option<LogId>,
     /// True once that entry is committed.
     pub membership_committed: bool,
     /// Voters and learners.
@@ -64,7 +64,7 @@ impl RaftView {
             last_applied: metrics.last_applied.index().unwrap_or(0),
             committed: metrics.local_committed.index().unwrap_or(0),
             voters: members.get_joint_config().clone(),
-            membership_index: metrics.membership_config.log_id().index().unwrap_or(0),
+            membership: *metrics.membership_config.log_id(),
             membership_committed: metrics.membership_config.log_id()
                 == metrics.committed_membership_config.log_id(),
             nodes: members

@@ -89,12 +89,10 @@ impl LogIndex {
                 last: last.index(),
             });
         }
-        let term = id.committed_leader_id().term;
         match &entry.payload {
-            EntryPayload::Normal(proposal) => self.watch.appended(id.index(), term, &proposal.0),
+            EntryPayload::Normal(proposal) => self.watch.appended(id, &proposal.0),
             EntryPayload::Membership(members) => {
-                self.watch
-                    .members_appended(id.index(), term, members.get_joint_config());
+                self.watch.members_appended(id, members.get_joint_config());
             }
             EntryPayload::Blank => {}
         }

@@ -23,9 +23,11 @@ use super::tide::Tide;
 /// sled's page cache. Its default is 1 GiB; a log of 10,000 small entries is a few MiB.
 const CACHE_BYTES: u64 = 32 << 20;
 /// sled lets go of its file a moment after its last handle: how often and how long we wait for that,
-/// 1 s in all. Nobody else can be meant, since we hold the directory's own lock.
-const REOPEN_TRIES: u32 = 100;
+/// 5 s in all. Nobody else can be meant, since we hold the directory's own lock.
+const REOPEN_TRIES: u32 = 500;
 const REOPEN_PAUSE: Duration = Duration::from_millis(10);
+/// A program that was just forked holds a lock which its parent gave up, until it is executed.
+const LOCK_TRIES: u32 = 20;
 /// Key of the number that is compared with the tide mark.
 const TIDE_KEY: &[u8] = b"tide";
 
@@ -85,13 +87,16 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         .write(true)
         .open(&path);
     let file = file.map_err(|error| StoreError::io(format!("open {}", path.display()), error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked { dir: dir.into() }),
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(StoreError::io(format!("lock {}", path.display()), error))
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::park_timeout(REOPEN_PAUSE),
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(StoreError::io(format!("lock {}", path.display()), error));
+            }
         }
     }
+    Err(StoreError::Locked { dir: dir.into() })
 }
 
 /// Makes the directory fit for sled, whatever a kill or a power cut left of it.

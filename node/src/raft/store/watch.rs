@@ -8,16 +8,18 @@ use std::collections::BTreeSet;
 
 use statemachine::Entry;
 
+use super::super::types::LogId;
+
 /// Looks on. Called under the lock of the log index, so in one order and never twice at once: an
 /// implementation must not block and must not call back into Raft.
 pub trait LogWatch: Send + Sync {
     /// An application entry stands in the log, not yet durable. Called again for each entry of the
     /// log when the store is opened.
-    fn appended(&self, index: u64, term: u64, entry: &Entry);
+    fn appended(&self, id: LogId, entry: &Entry);
 
     /// A voter configuration stands in the log, and counts from now on: one set, or two while joint.
-    fn members_appended(&self, index: u64, term: u64, voters: &[BTreeSet<u64>]) {
-        let _ = (index, term, voters);
+    fn members_appended(&self, id: LogId, voters: &[BTreeSet<u64>]) {
+        let _ = (id, voters);
     }
 
     /// Every entry behind `index` was taken back; `None`: all.
@@ -32,7 +34,7 @@ pub trait LogWatch: Send + Sync {
 pub struct NoWatch;
 
 impl LogWatch for NoWatch {
-    fn appended(&self, _: u64, _: u64, _: &Entry) {}
+    fn appended(&self, _: LogId, _: &Entry) {}
     fn truncated_after(&self, _: Option<u64>) {}
     fn durable(&self, _: u64) {}
 }

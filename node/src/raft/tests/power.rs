@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use chaos::Rng;
 use chaos::volatile::{Loss, Volatile};
+use futures_util::future::select_all;
 
 use super::support::{Cluster, entry, node, serial};
 use crate::raft::store::UNSYNCED;
@@ -39,8 +40,8 @@ const CAUGHT_WITHIN: u64 = 20;
 const WRITERS: u8 = 4;
 /// Longest wait for a child's next word, and for a life to begin.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks for a leader.
-const LOOK: Duration = Duration::from_millis(2);
+/// Between two tries at a leader that has no news.
+const AGAIN: Duration = Duration::from_millis(2);
 /// Lines of a child that wait to be read.
 const LINES: usize = 4096;
 
@@ -60,26 +61,34 @@ fn tell_votes(me: u64, target: u64, body: &[u8], answer: Option<&[u8]>) {
     }
 }
 
+/// Whoever leads first.
 async fn leader(hosts: &[Raft]) -> Raft {
-    loop {
-        let leads = |host: &&Raft| host.view().borrow().am_leader;
-        if let Some(host) = hosts.iter().find(leads) {
-            return host.clone();
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+    let leads = hosts.iter().map(|host| {
+        Box::pin(async move {
+            if host.view().wait_for(|view| view.am_leader).await.is_err() {
+                // It has ended.
+                std::future::pending::<()>().await;
+            }
+            host.clone()
+        })
+    });
+    select_all(leads).await.0
+}
+
+/// After a refusal: until the host has news, or it is worth another try without any.
+async fn news(host: &Raft) {
+    let _either = tokio::time::timeout(AGAIN, host.view().changed()).await;
 }
 
 async fn write(hosts: Vec<Raft>, client: u8, mut number: u64) {
     loop {
         number += 1;
-        while leader(&hosts)
-            .await
-            .propose(entry(client, number))
-            .await
-            .is_err()
-        {
-            tokio::time::sleep(LOOK).await;
+        loop {
+            let host = leader(&hosts).await;
+            if host.propose(entry(client, number)).await.is_ok() {
+                break;
+            }
+            news(&host).await;
         }
         println!("ack {client} {number}");
     }
@@ -113,7 +122,7 @@ async fn live(dirs: &str) {
         if host.linearizable().await.is_ok() {
             break host.state();
         }
-        tokio::time::sleep(LOOK).await;
+        news(&host).await;
     };
     let known = (0..WRITERS).map(|client| (client, serial(&state, client)));
     let known: Vec<(u8, u64)> = known.collect();

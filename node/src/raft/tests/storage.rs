@@ -226,11 +226,12 @@ impl Notes {
 }
 
 impl LogWatch for Notes {
-    fn appended(&self, index: u64, term: u64, _: &Entry) {
-        self.note(format!("+{term}.{index}"));
+    fn appended(&self, id: LogId, _: &Entry) {
+        let term = id.committed_leader_id().term;
+        self.note(format!("+{term}.{}", id.index()));
     }
-    fn members_appended(&self, index: u64, _: u64, voters: &[BTreeSet<u64>]) {
-        self.note(format!("members {index} {voters:?}"));
+    fn members_appended(&self, id: LogId, voters: &[BTreeSet<u64>]) {
+        self.note(format!("members {} {voters:?}", id.index()));
     }
     fn truncated_after(&self, index: Option<u64>) {
         self.note(format!("-{index:?}"));
