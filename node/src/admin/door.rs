@@ -46,6 +46,8 @@ pub struct Measures {
     pub connections: usize,
     /// Hosts connected to this one now.
     pub connected_hosts: usize,
+    /// End of its certificate, in seconds since 1970.
+    pub certificate_until: u64,
     /// Who is told of events, and what became of it here.
     pub traps: Vec<TrapLine>,
 }

@@ -82,6 +82,7 @@ impl Front {
             server: daemon.server.counts(),
             connections: daemon.server.connections(),
             connected_hosts: daemon.server.connected_hosts().len(),
+            certificate_until: daemon.identity.validity().until,
             traps: daemon.traps.report(&daemon.raft.state()).targets,
         }
     }

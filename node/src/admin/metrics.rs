@@ -234,6 +234,11 @@ fn of_measures(page: &mut Page, measures: &Measures) {
         "How long this host's own lease still runs, in milliseconds; 0: it has none.",
         measures.lease_ms.unwrap_or(0),
     );
+    page.gauge(
+        "certificate_expires_timestamp_seconds",
+        "End of this host's certificate, in seconds since 1970.",
+        measures.certificate_until,
+    );
     dns(page, measures);
     datagrams(page, measures);
     transport(page, measures);
@@ -485,6 +490,7 @@ fn transport(page: &mut Page, measures: &Measures) {
         ("accept_error", server.accept_errors),
         ("refused_full", server.refused_full),
         ("refused_handshake", server.refused_handshake),
+        ("refused_expired", server.refused_expired),
         ("bad_frame", server.bad_frames),
         ("idle_closed", server.idle_closed),
     ];

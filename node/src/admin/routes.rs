@@ -109,6 +109,12 @@ pub(super) fn table() -> Vec<Route> {
         route("get", "/v1/audit", Look, get(reads::audit)),
         route("post", "/v1/tokens", Change, post(writes::token)),
         route("post", "/v1/leader", Change, post(writes::leader)),
+        route(
+            "post",
+            "/v1/certificate/renew",
+            Change,
+            post(writes::renew_certificate),
+        ),
     ]
 }
 

@@ -117,6 +117,11 @@ pub(super) async fn delete_group(
     done(&app, query, Request::GroupDelete { group }).await
 }
 
+/// Of the host that is asked; no other has its key.
+pub(super) async fn renew_certificate(State(app): State<App>, query: Pairs) -> Answer {
+    done(&app, query, Request::CertRenew).await
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Trial {

@@ -138,6 +138,8 @@ pub enum Request {
     Audit,
     /// What the host that is asked has applied; [`Response::Testimony`].
     Testify,
+    /// Makes a new certificate for the host that is asked; [`Response::Done`].
+    CertRenew,
 }
 
 impl Request {
@@ -165,7 +167,8 @@ impl Request {
             | Self::Traps
             | Self::TrapsTest { .. }
             | Self::Audit
-            | Self::Testify => false,
+            | Self::Testify
+            | Self::CertRenew => false,
         }
     }
 

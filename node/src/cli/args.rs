@@ -209,6 +209,12 @@ pub enum Command {
         #[command(flatten)]
         look: Look,
     },
+    /// Show or renew this host's certificate; its daemon renews it in time by itself
+    #[command(
+        subcommand,
+        after_help = "Example:\n  rais cert show\n  rais cert renew"
+    )]
+    Cert(CertCommand),
     /// Hand leadership to another host
     #[command(after_help = "Example:\n  rais transfer-leader h2")]
     TransferLeader {
@@ -458,6 +464,17 @@ pub enum GroupCommand {
         #[command(flatten)]
         look: Look,
     },
+}
+
+/// `rais cert …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum CertCommand {
+    /// Show until when this host's certificate is good; no daemon is needed
+    #[command(after_help = "Example:\n  rais cert show --json | jq -r .until")]
+    Show(Look),
+    /// Make a new certificate for this host now; connections that are open go on
+    #[command(after_help = "Example:\n  rais cert renew")]
+    Renew(Look),
 }
 
 /// `rais timing …`

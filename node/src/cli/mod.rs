@@ -7,6 +7,7 @@
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage. Errors go to stderr and say what to do.
 
 mod args;
+mod cert;
 mod chaos;
 mod error;
 mod follow;

@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{Cli, Command, EventsArgs, GroupCommand, Look, TokenCommand, TrapsCommand};
+use super::args::{
+    CertCommand, Cli, Command, EventsArgs, GroupCommand, Look, TokenCommand, TrapsCommand,
+};
 use super::error::CliError;
 use super::hooks::{Commands, Doors, EventStream};
 use super::render;
@@ -108,6 +110,7 @@ async fn dispatch<C: Commands>(
         Command::Chaos { words } => Err(super::chaos::hand_over(&words)),
         Command::Node { config } => commands.node(load_host(&config)?, config).await,
         Command::Check { file, look } => check(&file, look, console),
+        Command::Cert(CertCommand::Show(look)) => super::cert::show(&data_dir, look, console),
         // A bad file is told before a daemon is looked for.
         Command::Group(GroupCommand::Apply {
             file,
@@ -209,6 +212,7 @@ fn request(command: Command) -> Result<(Request, Look), CliError> {
         } => (Request::TrapsTest { group }, look),
         Command::Traps { look, .. } => (Request::Traps, look),
         Command::Audit(look) => (Request::Audit, look),
+        Command::Cert(CertCommand::Renew(look)) => (Request::CertRenew, look),
         Command::Move { address, to, look } => (Request::Move { address, to }, look),
         Command::Group(GroupCommand::Show { group, look, .. }) => {
             (Request::GroupShow { group }, look)

@@ -10,7 +10,7 @@ use statemachine::HostId;
 use tokio::sync::mpsc;
 
 use super::wire::{self, Introduction, JoinAnswer, JoinRequest};
-use super::{Daemon, admit, queries, register, writes};
+use super::{Daemon, admit, queries, register, renewal, writes};
 use crate::api::{Problem, ProblemKind, Request, Response};
 use crate::transport::{BoxFuture, Caller, Handler, HandlerError, Kind, TransportError};
 
@@ -151,6 +151,9 @@ async fn follow(
 
 /// Answers a request: the one door of the daemon. A `forwarded` one is not forwarded again.
 pub async fn answer(daemon: &Arc<Daemon>, request: Request, forwarded: bool) -> Response {
+    if request == Request::CertRenew {
+        return renewal::by_hand(daemon).await;
+    }
     if !request.needs_leader() {
         return queries::answer(daemon, request).await;
     }

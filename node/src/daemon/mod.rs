@@ -25,6 +25,7 @@ mod pulse;
 mod queries;
 mod register;
 pub mod reload;
+mod renewal;
 pub mod scripted;
 mod shelf;
 mod tell;
@@ -400,6 +401,7 @@ fn load_identity(config: &HostConfig) -> Result<ArrayIdentity, DaemonError> {
         let (config, identity) = (config.name.clone(), identity.name().to_owned());
         return Err(DaemonError::Name { config, identity });
     }
+    renewal::begin(&identity, &config.data_dir);
     Ok(identity)
 }
 
@@ -685,6 +687,7 @@ fn start_tasks(
         tokio::spawn(members::care(Arc::clone(daemon))),
         tokio::spawn(register::introduce(Arc::clone(daemon))),
         tokio::spawn(anchor::keep(Arc::clone(daemon))),
+        tokio::spawn(renewal::keep(Arc::clone(daemon))),
         tokio::spawn(shelf::watch(Arc::clone(daemon))),
         tokio::spawn(tell::note(Arc::clone(daemon), marks)),
     ]

@@ -25,7 +25,7 @@ use super::name::{CertificateName, DNS_NAME, Fingerprint};
 /// Validity of an authority: 20 years. It is never rotated, so it must outlive the array.
 pub const CA_VALID: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
-/// Validity of a host certificate: 2 years; `rais cert renew` makes a new one.
+/// Validity of a host certificate: 2 years. Its daemon makes a new one in time ([`super::Validity::is_due`]).
 pub const HOST_VALID: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
 
 /// Certificates are valid from a day before they were made: hosts' clocks may disagree.
@@ -306,7 +306,8 @@ fn set_validity(
     valid: Duration,
 ) -> u64 {
     let end = now + valid;
-    params.not_before = (now - BACKDATE).into();
+    // Verifiers know no time before 1970, where a clock without a battery may stand.
+    params.not_before = (now - BACKDATE).max(UNIX_EPOCH).into();
     params.not_after = end.into();
     let end_unix = end
         .duration_since(UNIX_EPOCH)

@@ -1,18 +1,21 @@
 //! This host's identity on disk: who it is, in which array, and the keys that prove it.
 //!
 //! `identity.toml` is written last, so its presence says that the set is complete. A renewal keeps
-//! the host's key and replaces one file, so no crash leaves a key without its certificate.
+//! the host's key, so no crash leaves a key without its certificate.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 use statemachine::{ArrayId, HostId};
 
 use super::authority::{CertificateAuthority, HostKey, certificate_from_pem, public_key_info};
 use super::files::{check_dir, prepare_dir, read_private, unparsable, write_private};
 use super::name::{CertificateName, Fingerprint, parse_array_hex};
+use super::shown::{Certificate, Shown, Validity};
 use super::{IssuedCertificate, PkiError};
 
 /// The authority's certificate.
@@ -36,6 +39,7 @@ struct IdentityToml {
     array: String,
     host: u64,
     name: String,
+    /// For people: what counts stands in `host.pem`.
     expires_unix: u64,
 }
 
@@ -78,10 +82,10 @@ pub struct ArrayIdentity {
     authority: CertificateAuthority,
     host: HostId,
     name: String,
-    certificate: CertificateDer<'static>,
-    certificate_pem: String,
     key: HostKey,
-    expires_unix: u64,
+    shown: Arc<Shown>,
+    /// Held while files are replaced.
+    renewing: Mutex<()>,
 }
 
 impl ArrayIdentity {
@@ -98,7 +102,8 @@ impl ArrayIdentity {
         let authority = CertificateAuthority::create(array, now)?;
         let key = HostKey::generate()?;
         let issued = authority.issue(host, name, &key.public_key(), now)?;
-        Self::assemble(Path::new("new array"), authority, host, name, issued, key)
+        let place = Path::new("new array");
+        Self::assemble(place, authority, host, name, issued.pem, key)
     }
 
     /// The identity of a joiner from what the leader granted and the key it made itself.
@@ -120,18 +125,8 @@ impl ArrayIdentity {
                 expected: expected.to_string(),
             });
         }
-        let issued = IssuedCertificate {
-            pem: grant.host_pem.clone(),
-            expires_unix: grant.expires_unix,
-        };
-        Self::assemble(
-            place,
-            authority,
-            HostId(grant.host),
-            &grant.name,
-            issued,
-            key,
-        )
+        let (host, pem) = (HostId(grant.host), grant.host_pem.clone());
+        Self::assemble(place, authority, host, &grant.name, pem, key)
     }
 
     /// What to send to a joiner for which `issued` was made.
@@ -146,20 +141,22 @@ impl ArrayIdentity {
         }
     }
 
-    /// A new certificate for the same host and key. Save it, then hand it to the server and peers.
+    /// Makes a new certificate for the same host and key, writes it to `dir`, and shows it in every
+    /// handshake from then on, with the TLS configurations that there are.
     ///
     /// # Errors
-    /// [`PkiError::Make`].
-    pub fn renew(&self, now: SystemTime) -> Result<Self, PkiError> {
-        let place = Path::new("renewal");
+    /// [`PkiError::Make`] or [`PkiError::Io`]; the old one stays in use.
+    pub fn renew(&self, dir: &Path, now: SystemTime) -> Result<Validity, PkiError> {
+        let _one_at_a_time = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let public_key = self.key.public_key();
         let issued = self
             .authority
-            .issue(self.host, &self.name, &self.key.public_key(), now)?;
-        let authority =
-            CertificateAuthority::from_pem(self.authority.pem(), &self.authority.key_pem())
-                .map_err(|reason| unparsable(place, reason))?;
-        let key = HostKey::from_pem(&self.key.pem()).map_err(|reason| unparsable(place, reason))?;
-        Self::assemble(place, authority, self.host, &self.name, issued, key)
+            .issue(self.host, &self.name, &public_key, now)?;
+        let made = check(dir, &self.authority, self.host, &self.key, issued.pem)?;
+        self.save_certificate(dir, &made)?;
+        let validity = made.validity;
+        self.shown.replace(made);
+        Ok(validity)
     }
 
     /// Puts the parts together and checks that they belong together. `dir` is for messages.
@@ -168,53 +165,17 @@ impl ArrayIdentity {
         authority: CertificateAuthority,
         host: HostId,
         name: &str,
-        issued: IssuedCertificate,
+        pem: String,
         key: HostKey,
     ) -> Result<Self, PkiError> {
-        let path = dir.join(HOST_CERT_FILE);
-        let certificate =
-            certificate_from_pem(&issued.pem).map_err(|reason| unparsable(&path, reason))?;
-        match CertificateName::of(&certificate).map_err(|reason| unparsable(&path, reason))? {
-            CertificateName::Authority { .. } => {
-                return Err(unparsable(
-                    &path,
-                    "this is an authority's certificate, not a host's",
-                ));
-            }
-            CertificateName::Host { array, .. } if array != authority.array() => {
-                return Err(PkiError::ArrayMismatch {
-                    path,
-                    certificate: array.to_string(),
-                    identity: authority.array().to_string(),
-                });
-            }
-            CertificateName::Host {
-                host: certified, ..
-            } if certified != host => {
-                return Err(PkiError::HostMismatch {
-                    path,
-                    certificate: certified,
-                    identity: host,
-                });
-            }
-            CertificateName::Host { .. } => {}
-        }
-        let public = public_key_info(&certificate).map_err(|reason| unparsable(&path, reason))?;
-        if public != key.subject_public_key_info() {
-            let path = dir.join(HOST_KEY_FILE);
-            return Err(PkiError::KeyMismatch {
-                path,
-                certificate: HOST_CERT_FILE,
-            });
-        }
+        let certificate = check(dir, &authority, host, &key, pem)?;
         Ok(Self {
             authority,
             host,
             name: name.to_owned(),
-            certificate,
-            certificate_pem: issued.pem,
             key,
-            expires_unix: issued.expires_unix,
+            shown: Arc::new(Shown::new(certificate)),
+            renewing: Mutex::new(()),
         })
     }
 
@@ -241,21 +202,27 @@ impl ArrayIdentity {
     /// [`PkiError::Io`] naming the file.
     pub fn save(&self, dir: &Path) -> Result<(), PkiError> {
         prepare_dir(dir)?;
+        write_private(dir, CA_KEY_FILE, self.authority.key_pem().as_bytes())?;
+        write_private(dir, CA_CERT_FILE, self.authority.pem().as_bytes())?;
+        write_private(dir, HOST_KEY_FILE, self.key.pem().as_bytes())?;
+        self.save_certificate(dir, &self.shown.now())
+    }
+
+    /// The two files that a renewal replaces. A crash between leaves a date in the second that nobody
+    /// reads but people.
+    fn save_certificate(&self, dir: &Path, certificate: &Certificate) -> Result<(), PkiError> {
         let identity = toml::to_string(&IdentityToml {
             format: FORMAT,
             array: self.array().to_string(),
             host: self.host.0,
             name: self.name.clone(),
-            expires_unix: self.expires_unix,
+            expires_unix: certificate.validity.until,
         })
         .map_err(|error| PkiError::Make {
             what: IDENTITY_FILE,
             reason: error.to_string(),
         })?;
-        write_private(dir, CA_KEY_FILE, self.authority.key_pem().as_bytes())?;
-        write_private(dir, CA_CERT_FILE, self.authority.pem().as_bytes())?;
-        write_private(dir, HOST_KEY_FILE, self.key.pem().as_bytes())?;
-        write_private(dir, HOST_CERT_FILE, self.certificate_pem.as_bytes())?;
+        write_private(dir, HOST_CERT_FILE, certificate.pem.as_bytes())?;
         write_private(dir, IDENTITY_FILE, identity.as_bytes())
     }
 
@@ -293,21 +260,12 @@ impl ArrayIdentity {
             });
         }
 
-        let issued = IssuedCertificate {
-            pem: read_private(&dir.join(HOST_CERT_FILE))?,
-            expires_unix: identity.expires_unix,
-        };
+        let pem = read_private(&dir.join(HOST_CERT_FILE))?;
         let key_path = dir.join(HOST_KEY_FILE);
         let key = HostKey::from_pem(&read_private(&key_path)?)
             .map_err(|reason| unparsable(&key_path, reason))?;
-        Self::assemble(
-            dir,
-            authority,
-            HostId(identity.host),
-            &identity.name,
-            issued,
-            key,
-        )
+        let host = HostId(identity.host);
+        Self::assemble(dir, authority, host, &identity.name, pem, key)
     }
 
     /// The array.
@@ -330,21 +288,78 @@ impl ArrayIdentity {
         &self.authority
     }
 
-    /// End of this host's certificate, seconds since 1970.
-    pub fn expires_unix(&self) -> u64 {
-        self.expires_unix
+    /// When this host's certificate is good.
+    pub fn validity(&self) -> Validity {
+        self.shown.now().validity
     }
 
-    /// Certificate chain (host, authority) for a TLS server: the admin API may use it as well.
-    /// The authority is sent so that a joiner can compare it with its token.
+    /// Shows this host's certificate of the moment; for TLS configurations.
+    pub(crate) fn shown(&self) -> Arc<Shown> {
+        Arc::clone(&self.shown)
+    }
+
+    /// Certificate chain (host, authority), as it is shown now. The authority is sent so that a joiner can
+    /// compare it with its token.
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.certificate.clone(), self.authority.der().clone()]
+        self.shown.now().certified.cert.clone()
     }
 
     /// This host's private key for TLS. A secret.
     pub fn private_key(&self) -> PrivateKeyDer<'static> {
         self.key.to_rustls()
     }
+}
+
+/// A host's certificate, if it is of this authority, host and key. `dir` is for messages.
+fn check(
+    dir: &Path,
+    authority: &CertificateAuthority,
+    host: HostId,
+    key: &HostKey,
+    pem: String,
+) -> Result<Certificate, PkiError> {
+    let path = dir.join(HOST_CERT_FILE);
+    let wrong = |reason: String| unparsable(&path, reason);
+    let der = certificate_from_pem(&pem).map_err(wrong)?;
+    match CertificateName::of(&der).map_err(wrong)? {
+        CertificateName::Authority { .. } => {
+            let reason = "this is an authority's certificate, not a host's";
+            return Err(unparsable(&path, reason));
+        }
+        CertificateName::Host { array, .. } if array != authority.array() => {
+            return Err(PkiError::ArrayMismatch {
+                path,
+                certificate: array.to_string(),
+                identity: authority.array().to_string(),
+            });
+        }
+        CertificateName::Host {
+            host: certified, ..
+        } if certified != host => {
+            return Err(PkiError::HostMismatch {
+                path,
+                certificate: certified,
+                identity: host,
+            });
+        }
+        CertificateName::Host { .. } => {}
+    }
+    if public_key_info(&der).map_err(wrong)? != key.subject_public_key_info() {
+        let path = dir.join(HOST_KEY_FILE);
+        return Err(PkiError::KeyMismatch {
+            path,
+            certificate: HOST_CERT_FILE,
+        });
+    }
+    let validity = Validity::of(&der).map_err(wrong)?;
+    let signing = rustls::crypto::ring::sign::any_ecdsa_type(&key.to_rustls());
+    let signing = signing.map_err(|error| wrong(error.to_string()))?;
+    let chain = vec![der, authority.der().clone()];
+    Ok(Certificate {
+        pem,
+        validity,
+        certified: Arc::new(CertifiedKey::new(chain, signing)),
+    })
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ fn saved_identity_is_loaded_and_private() {
         loaded.authority().fingerprint(),
         identity.authority().fingerprint()
     );
-    assert_eq!(loaded.expires_unix(), identity.expires_unix());
+    assert_eq!(loaded.validity(), identity.validity());
     assert!(matches!(
         identity.save_new(&data),
         Err(PkiError::AlreadyInitialised { .. })
@@ -96,12 +96,12 @@ fn each_damage_names_the_file_and_the_remedy() {
     set_permissions(data, Permissions::from_mode(0o770)).unwrap();
     fails("", "chmod 0700");
     fresh();
-    write_private(data, HOST_CERT_FILE, second.certificate_pem.as_bytes()).unwrap();
+    write_private(data, HOST_CERT_FILE, second.shown.now().pem.as_bytes()).unwrap();
     assert!(matches!(
         ArrayIdentity::load(data),
         Err(PkiError::HostMismatch { .. })
     ));
-    write_private(data, HOST_CERT_FILE, theirs.certificate_pem.as_bytes()).unwrap();
+    write_private(data, HOST_CERT_FILE, theirs.shown.now().pem.as_bytes()).unwrap();
     assert!(matches!(
         ArrayIdentity::load(data),
         Err(PkiError::ArrayMismatch { .. })
@@ -116,16 +116,78 @@ fn each_damage_names_the_file_and_the_remedy() {
     assert!(matches!(missing, PkiError::Missing { .. }));
 }
 
-/// Goal: a renewal keeps the key, so that one file changes, and lasts longer.
-/// Method: renew a year later and save only what differs.
+const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// Goal: a certificate is renewed in the last third of its time, after it has run out, and when the clock that
+/// made it was ahead; not before.
+/// Method: the dates that a verifier reads, against clocks around them.
 #[test]
-fn renewal_keeps_the_key_and_lasts_longer() {
+fn certificate_is_due_in_its_last_third_and_before_it_is_good() {
+    let made = now();
+    let validity = founder(1).validity();
+    let seconds = |time: SystemTime| {
+        time.duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+    };
+    assert_eq!(validity.from, seconds(made - DAY));
+    assert_eq!(validity.until, seconds(made + 730 * DAY));
+    let third = std::time::UNIX_EPOCH + std::time::Duration::from_secs(validity.renewed());
+    assert_eq!(seconds(third), validity.until - 731 * 24 * 3600 / 3);
+    let second = std::time::Duration::from_secs(1);
+    for (now, due) in [
+        (made, false),
+        (third - second, false),
+        (third, true),
+        (made + 3_000 * DAY, true),
+        (made - DAY, false),
+        (made - DAY - second, true),
+        (std::time::UNIX_EPOCH - DAY, true),
+    ] {
+        assert_eq!(validity.is_due(now), due, "{now:?}");
+    }
+}
+
+/// Goal: a renewal replaces the certificate, on disk and for handshakes, and neither key; one that cannot be
+/// written leaves all as it was.
+/// Method: renew a year later, load again; then take the directory away.
+#[test]
+fn renewal_replaces_the_certificate_and_keeps_the_keys() {
+    let dir = TestDir::new();
     let identity = founder(1);
-    let later = now() + std::time::Duration::from_secs(365 * 24 * 3600);
-    let renewed = identity.renew(later).unwrap();
-    assert_eq!(renewed.key.pem(), identity.key.pem());
-    assert!(renewed.expires_unix() > identity.expires_unix());
-    assert_ne!(renewed.certificate_pem, identity.certificate_pem);
+    identity.save_new(&dir.0).unwrap();
+    let read = |file: &str| std::fs::read_to_string(dir.0.join(file)).unwrap();
+    let keys = || [CA_CERT_FILE, CA_KEY_FILE, HOST_KEY_FILE].map(read);
+    let (before, old, shown) = (keys(), read(HOST_CERT_FILE), identity.shown());
+    let renewed = identity.renew(&dir.0, now() + 365 * DAY).unwrap();
+    assert_eq!(keys(), before);
+    assert_ne!(read(HOST_CERT_FILE), old);
+    assert_eq!(shown.now().pem, read(HOST_CERT_FILE));
+    assert_eq!(
+        (identity.validity(), shown.now().validity),
+        (renewed, renewed)
+    );
+    assert_eq!(ArrayIdentity::load(&dir.0).unwrap().validity(), renewed);
+    assert!(read(IDENTITY_FILE).contains(&renewed.until.to_string()));
+
+    let gone = identity.renew(&dir.0.join("gone"), now() + 700 * DAY);
+    assert!(matches!(gone, Err(PkiError::Io { .. })), "{gone:?}");
+    assert_eq!(identity.validity(), renewed);
+}
+
+/// Goal: a clock without a battery makes certificates that can be read, and the right clock makes good ones again.
+/// Method: renew in 1970, load, renew today.
+#[test]
+fn certificate_of_1970_is_read_and_replaced() {
+    let dir = TestDir::new();
+    let identity = founder(1);
+    identity.save_new(&dir.0).unwrap();
+    let early = identity.renew(&dir.0, std::time::UNIX_EPOCH).unwrap();
+    assert_eq!((early.from, early.until), (0, 730 * 24 * 3600));
+    let loaded = ArrayIdentity::load(&dir.0).unwrap();
+    assert_eq!(loaded.validity(), early);
+    assert!(loaded.validity().is_due(now()));
+    assert!(!loaded.renew(&dir.0, now()).unwrap().is_due(now()));
 }
 
 /// Goal: a joiner is not given the keys of another array, nor another host's certificate.

@@ -15,6 +15,7 @@ mod error;
 mod files;
 mod identity;
 mod name;
+mod shown;
 #[cfg(test)]
 pub(crate) mod testing;
 mod token;
@@ -28,4 +29,5 @@ pub use identity::{
     ArrayIdentity, CA_CERT_FILE, CA_KEY_FILE, Grant, HOST_CERT_FILE, HOST_KEY_FILE, IDENTITY_FILE,
 };
 pub use name::{CertificateName, DNS_NAME, Fingerprint};
+pub use shown::Validity;
 pub use token::{JoinToken, TokenError, TokenSecret, TokenSecretHash};

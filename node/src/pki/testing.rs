@@ -42,6 +42,11 @@ pub(crate) fn founder(array: u8) -> ArrayIdentity {
 
 /// A host that joined the founder's array, by way of proof and grant.
 pub(crate) fn joined(founder: &ArrayIdentity, host: u64) -> ArrayIdentity {
+    joined_at(founder, host, now())
+}
+
+/// As [`joined`], by a clock that says `now`.
+pub(crate) fn joined_at(founder: &ArrayIdentity, host: u64, now: SystemTime) -> ArrayIdentity {
     let key = HostKey::generate().unwrap();
     let fingerprint = founder.authority().fingerprint();
     let name = format!("h{host}");
@@ -49,7 +54,7 @@ pub(crate) fn joined(founder: &ArrayIdentity, host: u64) -> ArrayIdentity {
     proof.verify(&fingerprint, &TokenId(7), &name).unwrap();
     let issued = founder
         .authority()
-        .issue(HostId(host), &name, &proof.public_key, now())
+        .issue(HostId(host), &name, &proof.public_key, now)
         .unwrap();
     let grant = founder.grant(HostId(host), &name, issued);
     ArrayIdentity::from_grant(&grant, key, &fingerprint).unwrap()

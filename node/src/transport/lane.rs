@@ -36,7 +36,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
 /// What all lanes of a host's pool share.
 pub(super) struct Context {
-    pub(super) config: ArcSwap<ClientConfig>,
+    pub(super) config: Arc<ClientConfig>,
     pub(super) name: ServerName<'static>,
     pub(super) array: ArrayId,
     pub(super) me: HostId,
@@ -293,12 +293,13 @@ impl Keeper {
         }
     }
 
-    /// A silent peer is the failure detector's business; one that turns us away is the operator's,
-    /// and is told once.
+    /// A silent peer is the failure detector's business; one that turns us away, or whose certificate is not
+    /// valid now, is the operator's, and is told once.
     fn complain(&self, reason: &str) {
         let told =
             matches!(&*self.state.borrow(), State::Down { reason: old, .. } if **old == *reason);
-        if !told && reason.contains(super::tls::TURNED_AWAY) {
+        let ours_to_mend = [super::tls::TURNED_AWAY, super::tls::CLOCKS];
+        if !told && ours_to_mend.iter().any(|words| reason.contains(words)) {
             tracing::warn!(host = %self.route.host, "cannot connect: {reason}");
         }
     }
@@ -333,7 +334,7 @@ impl Keeper {
     async fn establish(&self) -> Result<(Connection, SocketAddr), String> {
         let timing = **self.context.timing.load();
         let target = Target {
-            config: self.context.config.load_full(),
+            config: Arc::clone(&self.context.config),
             name: self.context.name.clone(),
             array: Some(self.context.array),
             host: Some(self.route.host),

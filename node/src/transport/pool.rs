@@ -115,7 +115,7 @@ impl Peers {
         runtime: tokio::runtime::Handle,
     ) -> Result<Arc<Self>, TransportError> {
         let context = Context {
-            config: ArcSwap::new(client_config(identity)?),
+            config: client_config(identity)?,
             name: server_name()?,
             array: identity.array(),
             me: identity.host(),
@@ -192,15 +192,6 @@ impl Peers {
     /// Takes other times for every attempt and ping from now on.
     pub fn retime(&self, timing: Timing) {
         self.context.timing.store(Arc::new(timing));
-    }
-
-    /// Uses a renewed certificate for the connections made from now on.
-    ///
-    /// # Errors
-    /// [`TransportError::Tls`]; the old one stays in use.
-    pub fn replace_identity(&self, identity: &ArrayIdentity) -> Result<(), TransportError> {
-        self.context.config.store(client_config(identity)?);
-        Ok(())
     }
 
     fn peer(&self, host: HostId) -> Result<Arc<Peer>, TransportError> {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use statemachine::{ArrayId, Boot, HostId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::registry::Registry;
 use super::seal::Sessions;
 use super::serve::{Connection, serve};
-use super::tls::{explain, https_config, peer_host, server_config};
+use super::tls::{explain, https_config, is_out_of_date, peer_host, server_config};
 use super::{Caller, HandlerError, Kind, TransportError};
 use crate::pki::ArrayIdentity;
 
@@ -117,6 +116,8 @@ pub struct ServerCounts {
     pub refused_full: u64,
     /// Handshakes that failed (wrong certificate, no TLS) or took too long.
     pub refused_handshake: u64,
+    /// Of a host whose certificate has expired, or is not valid yet, by this host's clock.
+    pub refused_expired: u64,
     /// Connections closed because of a wrong frame.
     pub bad_frames: u64,
     /// Connections closed because they were idle.
@@ -136,6 +137,7 @@ pub(super) struct Counters {
     accept_errors: AtomicU64,
     refused_full: AtomicU64,
     refused_handshake: AtomicU64,
+    refused_expired: AtomicU64,
     pub(super) bad_frames: AtomicU64,
     pub(super) idle_closed: AtomicU64,
     pub(super) denied: AtomicU64,
@@ -156,7 +158,7 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     array: ArrayId,
     registry: Arc<Registry>,
-    config: ArcSwap<ServerConfig>,
+    config: Arc<ServerConfig>,
     connections: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
     /// Refusals that may still be logged in this second.
@@ -214,7 +216,7 @@ impl Server {
             counters: Counters::default(),
             array: identity.array(),
             registry,
-            config: ArcSwap::new(config),
+            config,
             connections: Arc::new(Semaphore::new(limits.connections)),
             strangers: Arc::new(Semaphore::new(limits.strangers)),
             loggable: AtomicU32::new(LOGGED_PER_PERIOD),
@@ -264,16 +266,6 @@ impl Server {
         tracing::info!(%host, connections = cut, "host was forgotten: its connections are closed");
     }
 
-    /// Uses a renewed certificate for the handshakes from now on.
-    ///
-    /// # Errors
-    /// [`TransportError::Tls`]; the old one stays in use.
-    pub fn replace_identity(&self, identity: &ArrayIdentity) -> Result<(), TransportError> {
-        let config = server_config(identity, self.shared.registry.revoked())?;
-        self.shared.config.store(config);
-        Ok(())
-    }
-
     /// TLS for the admin API: the same certificates, and the same hosts refused as forgotten.
     ///
     /// # Errors
@@ -305,6 +297,7 @@ impl Server {
             accept_errors: read(&counters.accept_errors),
             refused_full: read(&counters.refused_full),
             refused_handshake: read(&counters.refused_handshake),
+            refused_expired: read(&counters.refused_expired),
             bad_frames: read(&counters.bad_frames),
             idle_closed: read(&counters.idle_closed),
             denied: read(&counters.denied),
@@ -394,7 +387,7 @@ async fn connect(
     if super::dial::tune(&stream).is_err() {
         return;
     }
-    let acceptor = TlsAcceptor::from(shared.config.load_full());
+    let acceptor = TlsAcceptor::from(Arc::clone(&shared.config));
     let handshake = acceptor.accept(stream).into_fallible();
     let stream = match tokio::time::timeout(shared.limits.handshake, handshake).await {
         Ok(Ok(stream)) => stream,
@@ -404,7 +397,12 @@ async fn connect(
                 count(&shared.counters.refused_handshake);
                 return;
             }
-            refuse(&explain(&error));
+            if is_out_of_date(&error) {
+                count(&shared.counters.refused_expired);
+                shared.log_refusal(from, &explain(&error));
+            } else {
+                refuse(&explain(&error));
+            }
             return part(stream).await;
         }
         Err(_) => return refuse("the handshake took too long"),

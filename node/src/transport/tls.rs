@@ -108,8 +108,7 @@ fn accepting(
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(tls_error)?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(identity.chain(), identity.private_key())
-        .map_err(tls_error)?;
+        .with_cert_resolver(identity.shown());
     config.alpn_protocols = vec![protocol.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -127,8 +126,7 @@ pub(super) fn client_config(identity: &ArrayIdentity) -> Result<Arc<ClientConfig
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(tls_error)?
         .with_webpki_verifier(verifier)
-        .with_client_auth_cert(identity.chain(), identity.private_key())
-        .map_err(tls_error)?;
+        .with_client_cert_resolver(identity.shown());
     Ok(finish_client(config))
 }
 
@@ -168,6 +166,8 @@ pub(super) fn peer_host(certificates: Option<&[CertificateDer<'_>]>) -> Option<(
 
 /// Stands in every reason that is about our own certificate.
 pub(super) const TURNED_AWAY: &str = "it refuses our certificate";
+/// Stands in every reason that is about the dates of a certificate.
+pub(super) const CLOCKS: &str = "compare the clocks";
 
 /// Says in our words why a handshake or a first read failed.
 pub(super) fn explain(error: &io::Error) -> String {
@@ -187,7 +187,7 @@ pub(super) fn explain(error: &io::Error) -> String {
             }
             CertificateError::Revoked => "its host was forgotten",
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "its certificate has expired: run `rais cert renew` there, and compare the clocks"
+                "its certificate has expired: compare the clocks; a daemon renews its own in time, or its log says why not"
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "its certificate is not valid yet: compare the clocks"
@@ -203,7 +203,7 @@ pub(super) fn explain(error: &io::Error) -> String {
                 "it refuses our certificate: this host was forgotten; stop this daemon, and join anew with an empty data dir"
             }
             AlertDescription::CertificateExpired => {
-                "it refuses our certificate: expired; run `rais cert renew` here, and compare the clocks"
+                "it refuses our certificate: not valid now, by its clock; compare the clocks, `rais cert show` says when it is"
             }
             AlertDescription::NoApplicationProtocol => "it is no rais daemon",
             _ => return tls.to_string(),
@@ -212,6 +212,18 @@ pub(super) fn explain(error: &io::Error) -> String {
         _ => return tls.to_string(),
     };
     words.to_owned()
+}
+
+/// Whether a handshake failed because the peer's certificate is not valid at this time, by this host's clock.
+pub(super) fn is_out_of_date(error: &io::Error) -> bool {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let inner = error.get_ref();
+    matches!(
+        inner.and_then(|inner| inner.downcast_ref()),
+        Some(rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+        ))
+    )
 }
 
 /// Accepts certificates of this array's living hosts, and callers without any.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::super::frame::{HEADER, Header, MAX_CLIENT_BODY, MAX_STRANGER_BODY, Tag};
 use super::super::tls::joiner_config;
 use super::*;
-use crate::pki::testing::{founder, joined, now};
+use crate::pki::testing::{TestDir, founder, joined, joined_at, now};
 use crate::pki::{CertificateName, DNS_NAME};
 
 /// A caller that trusts `trusted`'s authority but shows the given certificate.
@@ -363,22 +363,98 @@ async fn silent_handshake_is_given_up() {
     assert_eq!(started.server.counts().refused_handshake, 1);
 }
 
-/// Goal: a renewed certificate is shown from the next handshake on; live connections stay.
-/// Method: renew, replace, compare what a new caller sees.
+/// Goal: a renewed certificate is shown from the next handshake on, by the accepting side, the calling side and
+/// the admin API, with the configurations that they have; live connections stay.
+/// Method: renew both hosts, compare what each shows the other.
 #[tokio::test]
 async fn renewed_certificate_is_used_without_a_restart() {
+    let dir = TestDir::new();
     let ours = founder(1);
     let second = joined(&ours, 2);
     let started = start(&ours).await;
+    let https = started.server.https_config(&ours).unwrap();
+    let calling = client_config(&second).unwrap();
     let before = Client::connect(&second, &[started.at], Some(HostId(1)))
         .await
         .unwrap();
-    let renewed = ours.renew(now() + Duration::from_secs(60)).unwrap();
-    started.server.replace_identity(&renewed).unwrap();
-    let stream = raw_host(&second, started.at).await;
+    for host in [&ours, &second] {
+        let old = host.chain();
+        host.renew(&dir.0, now() + Duration::from_secs(60)).unwrap();
+        assert_ne!(host.chain(), old);
+    }
+    let stream = raw(Arc::clone(&calling), started.at).await.unwrap();
     let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
-    assert_eq!(shown, renewed.chain()[0]);
+    assert_eq!(shown, ours.chain()[0]);
     assert!(before.call(VOTE, vec![], LONG).await.is_ok());
+
+    // The API's configuration, and what the caller shows to it.
+    let mut calling = Arc::unwrap_or_clone(calling);
+    calling.alpn_protocols = https.alpn_protocols.clone();
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let accept = tokio_rustls::TlsAcceptor::from(https).accept(far);
+    let connect =
+        tokio_rustls::TlsConnector::from(Arc::new(calling)).connect(server_name().unwrap(), near);
+    let (accepted, connected) = tokio::join!(accept, connect);
+    let (accepted, connected) = (accepted.unwrap(), connected.unwrap());
+    let of = |certificates: Option<&[rustls::pki_types::CertificateDer<'static>]>| {
+        certificates.unwrap()[0].clone()
+    };
+    assert_eq!(
+        of(accepted.get_ref().1.peer_certificates()),
+        second.chain()[0]
+    );
+    assert_eq!(
+        of(connected.get_ref().1.peer_certificates()),
+        ours.chain()[0]
+    );
+}
+
+/// Goal: a host whose certificate has run out, or is of the future, is refused by both sides, counted, and
+/// told what to do; nobody else feels it, and once renewed it is let in with the configuration it has.
+/// Method: certificates made by clocks three years off, both ways.
+#[tokio::test]
+async fn host_with_a_certificate_of_another_time_is_refused_and_counted_until_it_is_renewed() {
+    let years = Duration::from_secs(3 * 365 * 24 * 3600);
+    let dir = TestDir::new();
+    let ours = founder(1);
+    let started = start(&ours).await;
+    let good = Client::connect(&ours, &[started.at], None).await.unwrap();
+    for (host, made, words) in [
+        (
+            2,
+            now() - years,
+            "its certificate has expired: compare the clocks",
+        ),
+        (
+            3,
+            now() + years,
+            "its certificate is not valid yet: compare the clocks",
+        ),
+    ] {
+        let wrong = joined_at(&ours, host, made);
+        assert!(wrong.validity().is_due(now()));
+        let refused = started.server.counts().refused_expired;
+        let calling = client_config(&wrong).unwrap();
+        let reason = refusal(Arc::clone(&calling), started.at).await;
+        assert!(
+            reason.contains("it refuses our certificate: not valid now"),
+            "{reason}"
+        );
+        assert_eq!(started.server.counts().refused_expired, refused + 1);
+
+        let answering = start(&wrong).await;
+        let reason = raw(client_config(&ours).unwrap(), answering.at).await;
+        let reason = reason.err().unwrap();
+        assert!(reason.contains(words), "{reason}");
+
+        wrong.renew(&dir.0, now()).unwrap();
+        let mut connection = Connection::start(raw(calling, started.at).await.unwrap());
+        connection.exchange(VOTE, vec![]).await.unwrap();
+        connection = Connection::start(raw_host(&ours, answering.at).await);
+        connection.exchange(VOTE, vec![]).await.unwrap();
+    }
+    assert!(good.call(VOTE, vec![], LONG).await.is_ok());
+    assert_eq!(started.server.counts().refused_handshake, 0);
 }
 
 /// Goal: an address that can't be listened on is named. Method: take a port twice.
