@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chaos::lab::wall;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -141,6 +142,8 @@ pub struct Array {
     /// Port of its name servers.
     pub dns_port: u16,
     binary: PathBuf,
+    /// The library and the file of a wall clock of its own, where that is wanted.
+    wall: Option<(PathBuf, PathBuf)>,
     demo: Option<Child>,
     turn: Option<MutexGuard<'static, ()>>,
 }
@@ -149,19 +152,33 @@ impl Array {
     /// Starts an array of `hosts` and waits until it is whole.
     pub fn start(hosts: u8) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        Self::start_now(hosts, Some(turn))
+        Self::start_now(hosts, Some(turn), false)
+    }
+
+    /// As [`Array::start`], with a wall clock for the array and its commands that [`Array::step_wall`] sets.
+    pub fn start_with_wall(hosts: u8) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::start_now(hosts, Some(turn), true)
+    }
+
+    /// Makes the wall clock of the array wrong by so many seconds.
+    pub fn step_wall(&self, by_s: i64) {
+        let (_, file) = self.wall.as_ref().unwrap();
+        wall::step(file, by_s).unwrap();
     }
 
     /// Starts a second array beside one that runs.
     pub fn start_beside(_other: &Self, hosts: u8) -> Self {
-        Self::start_now(hosts, None)
+        Self::start_now(hosts, None, false)
     }
 
-    fn start_now(hosts: u8, turn: Option<MutexGuard<'static, ()>>) -> Self {
+    fn start_now(hosts: u8, turn: Option<MutexGuard<'static, ()>>, has_wall: bool) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let (dir, binary) = new_dir(number);
+        let wall = has_wall.then(|| (wall::build(&dir).unwrap(), dir.join("wall")));
         let mut array = Self {
             dir,
+            wall,
             hosts,
             dns_port: draw_port(number),
             binary,
@@ -185,14 +202,12 @@ impl Array {
             .append(true)
             .open(self.dir.join("demo.out"))
             .unwrap();
-        let mut demo = Command::new(&self.binary);
+        let mut demo = self.command();
         demo.args(["demo", "--hosts", &self.hosts.to_string(), "--dir"])
             .arg(&self.dir);
         demo.args(["--dns-port", &self.dns_port.to_string()]);
         demo.args(["--http-port", &self.http_port().to_string()]);
-        demo.stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
+        demo.stdout(log.try_clone().unwrap()).stderr(log);
         self.demo = Some(demo.spawn().unwrap());
     }
 
@@ -248,6 +263,9 @@ impl Array {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.stdin(Stdio::null()).env_remove("RAIS_DATA_DIR");
+        if let Some((library, file)) = &self.wall {
+            command.envs(wall::environment(library, file).unwrap());
+        }
         command
     }
 

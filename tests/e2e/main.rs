@@ -14,6 +14,7 @@
 mod admin;
 mod array;
 mod ask;
+mod certificate;
 mod crash;
 mod disk;
 mod follow;

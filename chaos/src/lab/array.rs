@@ -267,7 +267,9 @@ impl<'lab> Array<'lab> {
 
     /// The start of a command line with `rais` on `host`.
     pub(super) fn command(&self, host: u8) -> Result<Command, ArrayError> {
-        Ok(self.lab.host(host)?.command(&self.binary))
+        let mut command = self.lab.host(host)?.command(&self.binary);
+        self.set_clock(host, &mut command)?;
+        Ok(command)
     }
 
     /// How many hosts it has.
@@ -333,14 +335,21 @@ impl<'lab> Array<'lab> {
             }
             None => space.command(binary),
         };
-        if let Some(library) = &self.wall {
-            command.envs(wall::environment(self.lab.logs(), library, host)?);
-        }
+        self.set_clock(host, &mut command)?;
         let config = self.dir.join(format!("h{host}.toml"));
         command.args(["node", "--config"]).arg(config);
         let daemon = space.spawn("rais", &mut command)?;
         if let Some(slot) = slot.and_then(|slot| self.daemons.get_mut(slot)) {
             *slot = Some(daemon);
+        }
+        Ok(())
+    }
+
+    /// Gives a program the wall clock of `host`.
+    fn set_clock(&self, host: u8, command: &mut Command) -> Result<(), ArrayError> {
+        if let Some(library) = &self.wall {
+            let file = wall::file(self.lab.logs(), host);
+            command.envs(wall::environment(library, &file)?);
         }
         Ok(())
     }
@@ -459,6 +468,8 @@ impl<'lab> Array<'lab> {
     fn output(&self, host: u8, arguments: &[&str]) -> Result<Output, ArrayError> {
         let space = self.lab.host(host)?;
         let mut command = space.command("timeout");
+        // By its clock certificates are good or not.
+        self.set_clock(host, &mut command)?;
         command.arg(COMMAND_S).arg(&self.binary).args(arguments);
         command.arg("--data-dir").arg(self.data(host));
         let output = command.output();

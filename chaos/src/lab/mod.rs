@@ -27,7 +27,7 @@ mod schedule;
 mod serve;
 mod space;
 mod tcp;
-mod wall;
+pub mod wall;
 mod wire;
 
 pub use clock::{At, now, wait_until};

@@ -1,4 +1,4 @@
-//! A wall clock of its own for a daemon of the lab, which can be stepped while it runs.
+//! A wall clock of its own for a daemon, which can be stepped while it runs; also for the end-to-end tests.
 //!
 //! Linux has no namespace for the wall clock, and stepping the machine's would hurt everybody on it. So
 //! a small library (`wall.c`, built with `cc` when a lab wants it) is loaded before libc and adds what a
@@ -25,14 +25,14 @@ pub(super) fn file(lab: &Path, host: u8) -> PathBuf {
     lab.join(format!("{}-wall", host_name(host)))
 }
 
-/// Builds the library in the lab's directory, once for all hosts.
+/// Builds the library in a directory, once for all hosts.
 ///
 /// # Errors
 /// There is no `cc`, or what it said.
-pub(super) fn build(lab: &Path) -> Result<PathBuf, LabError> {
-    let (source, library) = (lab.join("wall.c"), lab.join("wall.so"));
+pub fn build(dir: &Path) -> Result<PathBuf, LabError> {
+    let (source, library) = (dir.join("wall.c"), dir.join("wall.so"));
     let failed = |e| LabError::system(format!("write {}", source.display()), e);
-    fs::create_dir_all(lab)
+    fs::create_dir_all(dir)
         .and_then(|()| fs::write(&source, SOURCE))
         .map_err(failed)?;
     let (from, to) = (source.display().to_string(), library.display().to_string());
@@ -40,21 +40,22 @@ pub(super) fn build(lab: &Path) -> Result<PathBuf, LabError> {
     Ok(library)
 }
 
-/// What a daemon of `host` needs in its environment. Its clock is right to begin with.
-pub(super) fn environment(
-    lab: &Path,
-    library: &Path,
-    host: u8,
-) -> Result<[(&'static str, OsString); 2], LabError> {
-    let file = file(lab, host);
+/// What a program needs in its environment to have the clock of `file`, which is right to begin with.
+///
+/// # Errors
+/// The file can't be written.
+pub fn environment(library: &Path, file: &Path) -> Result<[(&'static str, OsString); 2], LabError> {
     if !file.exists() {
-        step(&file, 0)?;
+        step(file, 0)?;
     }
     Ok([("LD_PRELOAD", library.into()), (VARIABLE, file.into())])
 }
 
-/// Makes the clock wrong by `by_s` seconds.
-pub(super) fn step(file: &Path, by_s: i64) -> Result<(), LabError> {
+/// Makes the clock of `file` wrong by `by_s` seconds.
+///
+/// # Errors
+/// The file can't be written.
+pub fn step(file: &Path, by_s: i64) -> Result<(), LabError> {
     // In place: the library has mapped this very file.
     let mut options = File::options();
     let open = options.create(true).write(true).truncate(false).open(file);
