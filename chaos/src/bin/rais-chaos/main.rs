@@ -30,7 +30,7 @@ A storm is some minutes of faults, drawn from its seed, on an array of the shipp
 virtual time. The same seed gives the same story.
 
 A run is on daemons in network namespaces of this machine, its lab. It needs root, iproute2 and nftables;
-e2fsprogs and gcc for disks and clocks. After each fault all must come home and `rais audit` must find
+e2fsprogs and gcc for disks, clocks and locks. After each fault all must come home and `rais audit` must find
 nothing. Ctrl-C undoes what is at work, writes the report and takes the lab away.
 
 docs/testing.md tells more.";
