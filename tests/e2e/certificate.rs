@@ -88,7 +88,7 @@ fn certificates_that_run_out_are_renewed_and_nobody_notices() {
     assert_eq!(standing(&array), before);
     let dir = old.display().to_string();
     array.bare(&["status", "--data-dir", &dir]).refused(&[
-        "it refuses our certificate: not valid now",
+        "it refuses our certificate: not valid by its clock",
         "compare the clocks",
     ]);
     let killed = if array.leader(1) == 3 { 1 } else { 3 };
@@ -100,7 +100,7 @@ fn certificates_that_run_out_are_renewed_and_nobody_notices() {
     array.step_wall(0);
     renewed(&array, &second, false);
     assert_eq!(standing(&array), before);
-    let expired = "rais_transport_connections_total{fate=\"refused_expired\"}";
+    let expired = "rais_certificates_refused_total{side=\"server\"}";
     let until_s = "rais_certificate_expires_timestamp_seconds";
     let (third, until_third) = (from(&array, 2), metric(&array, 2, until_s));
     assert!(metric(&array, 2, expired) >= 1.0);

@@ -194,8 +194,9 @@ pub const SCENARIOS: [Scenario; 20] = [
     Scenario {
         number: 20,
         name: "upgrade",
-        fault: "rolling upgrade with a changed L in the middle, and downgrade",
-        passes: "no gap above L",
+        fault: "rolling upgrade in whose middle L changes and all certificates run out, and downgrade; a host restarted two years ahead; heartbeats of an old boot sent again",
+        passes: "no gap above L; refused and counted",
+        clocks: true,
         play: scenes::upgraded,
         ..USUAL
     },

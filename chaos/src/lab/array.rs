@@ -25,6 +25,8 @@ use std::time::Duration;
 pub const MAX_ARRAY: u8 = 9;
 /// Last byte of the service address of "host 0".
 const FIRST_ADDRESS: u8 = 100;
+/// Where a daemon has its metrics; needs no certificate on its own host.
+const METRICS: &str = "https://127.0.0.1:7443/metrics";
 /// A command of the operator may take so long, in s: it may wait for an election.
 const COMMAND_S: &str = "10";
 /// Between two looks at the status.
@@ -488,6 +490,23 @@ impl<'lab> Array<'lab> {
             return Err(self.refused(host, arguments, said));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A counter or gauge of whole numbers among the metrics of `host`, by its name with its labels.
+    ///
+    /// # Errors
+    /// `curl` is not there, the daemon does not answer, there is no such metric.
+    pub fn metric(&self, host: u8, name: &str) -> Result<u64, ArrayError> {
+        // Its certificate may be of another time than ours.
+        let mut curl = self.lab.host(host)?.command("curl");
+        curl.args(["-sSk", "--max-time", COMMAND_S, METRICS]);
+        let refused = |said: String| self.refused(host, &["metrics (curl)", name], said);
+        let output = curl.output().map_err(|error| refused(error.to_string()))?;
+        let page = String::from_utf8_lossy(&output.stdout);
+        let of = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+        let found = page.lines().find_map(of);
+        let said = String::from_utf8_lossy(&output.stderr);
+        found.ok_or_else(|| refused(said.into_owned()))
     }
 
     /// `rais status --json` of `host`.

@@ -21,6 +21,7 @@ mod names;
 mod net;
 mod observer;
 mod process;
+mod replay;
 mod report;
 mod rtnl;
 mod schedule;

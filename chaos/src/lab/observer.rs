@@ -277,7 +277,7 @@ impl Sockets {
     }
 }
 
-fn packet_socket(protocol: Protocol) -> Result<OwnedFd, Errno> {
+pub(super) fn packet_socket(protocol: Protocol) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(
         AddressFamily::PACKET,

@@ -42,6 +42,8 @@ pub struct Measures {
     pub seal: SealCounts,
     /// Control connections and requests.
     pub server: ServerCounts,
+    /// Attempts to connect that ended since the other host's certificate was not valid at that time.
+    pub dials_expired: u64,
     /// Control connections now.
     pub connections: usize,
     /// Hosts connected to this one now.

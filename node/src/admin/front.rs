@@ -80,6 +80,7 @@ impl Front {
             dns: (!self.dns.addresses().is_empty()).then(|| self.dns.stats()),
             seal: daemon.sessions.counts(),
             server: daemon.server.counts(),
+            dials_expired: daemon.peers.refused_expired(),
             connections: daemon.server.connections(),
             connected_hosts: daemon.server.connected_hosts().len(),
             certificate_until: daemon.identity.validity().until,

@@ -490,7 +490,6 @@ fn transport(page: &mut Page, measures: &Measures) {
         ("accept_error", server.accept_errors),
         ("refused_full", server.refused_full),
         ("refused_handshake", server.refused_handshake),
-        ("refused_expired", server.refused_expired),
         ("bad_frame", server.bad_frames),
         ("idle_closed", server.idle_closed),
     ];
@@ -499,6 +498,15 @@ fn transport(page: &mut Page, measures: &Measures) {
         "Control connections by what became of them.",
         "fate",
         connections,
+    );
+    page.counters(
+        "certificates_refused_total",
+        "Handshakes between hosts that this one refused: the other's certificate had expired, or was not valid yet.",
+        "side",
+        [
+            ("server", server.refused_expired),
+            ("client", measures.dials_expired),
+        ],
     );
     let requests = [
         ("handled", server.requests),

@@ -8,6 +8,7 @@
 //! The others are made when wanted and dropped when idle.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use super::kind::LaneName;
 use super::pool::Timing;
 use super::seal::{Role, SessionKeys, Sessions};
 use super::serve::{decode_boot, encode_boot};
+use super::tls::{NOT_NOW, TURNED_AWAY};
 use super::{HandlerError, Kind};
 
 /// Ticks without a call after which a lane that is not urgent is dropped: with the usual tick of
@@ -43,6 +45,8 @@ pub(super) struct Context {
     pub(super) boot: Boot,
     pub(super) sessions: Arc<Sessions>,
     pub(super) timing: ArcSwap<Timing>,
+    /// Attempts that ended since the other host's certificate was not valid at that time.
+    pub(super) refused_expired: AtomicU64,
 }
 
 /// How to reach one host.
@@ -282,6 +286,9 @@ impl Keeper {
                 }
                 Err(reason) => {
                     tracing::debug!(host = %self.route.host, lane = ?self.name, "cannot connect: {reason}");
+                    if reason.contains(NOT_NOW) {
+                        self.context.refused_expired.fetch_add(1, Ordering::Relaxed);
+                    }
                     if urgent {
                         self.complain(&reason);
                     }
@@ -298,7 +305,7 @@ impl Keeper {
     fn complain(&self, reason: &str) {
         let told =
             matches!(&*self.state.borrow(), State::Down { reason: old, .. } if **old == *reason);
-        let ours_to_mend = [super::tls::TURNED_AWAY, super::tls::CLOCKS];
+        let ours_to_mend = [TURNED_AWAY, NOT_NOW];
         if !told && ours_to_mend.iter().any(|words| reason.contains(words)) {
             tracing::warn!(host = %self.route.host, "cannot connect: {reason}");
         }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -122,6 +123,7 @@ impl Peers {
             boot,
             sessions,
             timing: ArcSwap::from_pointee(timing),
+            refused_expired: AtomicU64::new(0),
         };
         Ok(Arc::new(Self {
             context: Arc::new(context),
@@ -167,6 +169,11 @@ impl Peers {
     pub fn hosts(&self) -> Vec<HostId> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.peers.keys().copied().collect()
+    }
+
+    /// Attempts to connect that ended since the other host's certificate was not valid at that time.
+    pub fn refused_expired(&self) -> u64 {
+        self.context.refused_expired.load(Ordering::Relaxed)
     }
 
     /// How the connections stand, by host.

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::registry::Registry;
 use super::seal::Sessions;
 use super::serve::{Connection, serve};
-use super::tls::{explain, https_config, is_out_of_date, peer_host, server_config};
+use super::tls::{NOT_NOW, explain, https_config, peer_host, server_config};
 use super::{Caller, HandlerError, Kind, TransportError};
 use crate::pki::ArrayIdentity;
 
@@ -397,11 +397,12 @@ async fn connect(
                 count(&shared.counters.refused_handshake);
                 return;
             }
-            if is_out_of_date(&error) {
+            let why = explain(&error);
+            if why.starts_with(NOT_NOW) {
                 count(&shared.counters.refused_expired);
-                shared.log_refusal(from, &explain(&error));
+                shared.log_refusal(from, &why);
             } else {
-                refuse(&explain(&error));
+                refuse(&why);
             }
             return part(stream).await;
         }

@@ -166,8 +166,8 @@ pub(super) fn peer_host(certificates: Option<&[CertificateDer<'_>]>) -> Option<(
 
 /// Stands in every reason that is about our own certificate.
 pub(super) const TURNED_AWAY: &str = "it refuses our certificate";
-/// Stands in every reason that is about the dates of a certificate.
-pub(super) const CLOCKS: &str = "compare the clocks";
+/// Stands in every reason that is about the dates of the other's.
+pub(super) const NOT_NOW: &str = "its certificate is not valid now";
 
 /// Says in our words why a handshake or a first read failed.
 pub(super) fn explain(error: &io::Error) -> String {
@@ -187,10 +187,10 @@ pub(super) fn explain(error: &io::Error) -> String {
             }
             CertificateError::Revoked => "its host was forgotten",
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "its certificate has expired: compare the clocks; a daemon renews its own in time, or its log says why not"
+                "its certificate is not valid now: expired; compare the clocks, and see its log: a daemon renews its own in time"
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "its certificate is not valid yet: compare the clocks"
+                "its certificate is not valid now, but later; compare the clocks"
             }
             _ => return tls.to_string(),
         },
@@ -203,7 +203,7 @@ pub(super) fn explain(error: &io::Error) -> String {
                 "it refuses our certificate: this host was forgotten; stop this daemon, and join anew with an empty data dir"
             }
             AlertDescription::CertificateExpired => {
-                "it refuses our certificate: not valid now, by its clock; compare the clocks, `rais cert show` says when it is"
+                "it refuses our certificate: not valid by its clock; compare the clocks, and see `rais cert show`"
             }
             AlertDescription::NoApplicationProtocol => "it is no rais daemon",
             _ => return tls.to_string(),
@@ -212,18 +212,6 @@ pub(super) fn explain(error: &io::Error) -> String {
         _ => return tls.to_string(),
     };
     words.to_owned()
-}
-
-/// Whether a handshake failed because the peer's certificate is not valid at this time, by this host's clock.
-pub(super) fn is_out_of_date(error: &io::Error) -> bool {
-    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-    let inner = error.get_ref();
-    matches!(
-        inner.and_then(|inner| inner.downcast_ref()),
-        Some(rustls::Error::InvalidCertificate(
-            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
-        ))
-    )
 }
 
 /// Accepts certificates of this array's living hosts, and callers without any.

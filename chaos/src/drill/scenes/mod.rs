@@ -4,13 +4,15 @@ mod cuts;
 mod local;
 mod lost;
 mod planned;
+mod upgrade;
 
 pub(super) use cuts::{healed, loss, partitions, unheard_by_leader};
 pub(super) use local::{clocks, disk_full, flooded, hands, leader_paused, netlink_held};
 pub(super) use lost::{
     deaf_owner, killed, leader_in_fence, networks, stopped, voter_in_fence, voters_replaced,
 };
-pub(super) use planned::{drains, restarts, roll, upgrade, upgraded};
+pub(super) use planned::{drains, restarts, roll, upgrade};
+pub(super) use upgrade::upgraded;
 
 use super::{Drill, DrillError};
 use crate::lab::{At, Fault, Network, Scope};

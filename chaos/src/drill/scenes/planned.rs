@@ -3,7 +3,7 @@
 use super::{Done, LEASE, beside, broken, unheard, wake};
 use crate::drill::{Drill, GAP, HOME, TRIES};
 use crate::lab::array::{built_binary, home_addresses};
-use crate::lab::{Fault, LabError, Network, Scope};
+use crate::lab::{Fault, Network, Scope};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -64,46 +64,6 @@ pub fn restarts(drill: &mut Drill<'_>, _: bool) -> Done {
             .max()
             .unwrap_or_default())
     })
-}
-
-pub fn upgraded(drill: &mut Drill<'_>, _: bool) -> Done {
-    let all = 1..=drill.array.hosts();
-    for (words, lease) in [
-        ("upgrade, L to 400 ms in the middle", 400),
-        ("downgrade, L back to 300 ms", 300),
-    ] {
-        drill.line(&format!("rolling {words}, longest gap"), LEASE, |drill| {
-            let struck = drill.strike(&format!("rolling {words}"), &[], false, |drill| {
-                let file = drill.lab.logs().join("timing.toml");
-                let text =
-                    format!("preset = \"lan\"\nsuspect = \"{lease}ms\"\nlease = \"{lease}ms\"\n");
-                let failed = |source| LabError::System {
-                    what: "write the timing".to_owned(),
-                    source,
-                };
-                std::fs::write(&file, text).map_err(failed)?;
-                let own = built_binary()?;
-                let binary = drill.other.clone().filter(|_| lease == 400).unwrap_or(own);
-                for host in all.clone() {
-                    drill.array.install(host, &binary)?;
-                    drill.array.restart(host)?;
-                    drill.array.bring_home(&drill.observer, HOME)?;
-                    if host == 3 {
-                        drill
-                            .array
-                            .rais(host, &["timing", "apply", &file.display().to_string()])?;
-                    }
-                }
-                Ok(())
-            })?;
-            Ok(all
-                .clone()
-                .map(|host| drill.gap(host, struck.began))
-                .max()
-                .unwrap_or_default())
-        })?;
-    }
-    Ok(())
 }
 
 /// Drains a host, and waits until others serve its addresses; then takes that back.

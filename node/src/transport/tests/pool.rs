@@ -3,7 +3,7 @@
 use super::super::pool::PeerStatus;
 use super::super::serve::encode_boot;
 use super::*;
-use crate::pki::testing::{founder, joined};
+use crate::pki::testing::{TestDir, founder, joined, joined_at, now};
 
 /// Host 1 calls; its pool, its sessions, and who was heard of as having a session.
 fn pool(
@@ -339,4 +339,24 @@ async fn calls_that_can_not_be_are_refused_before_they_are_sent() {
     assert!(matches!(error, TransportError::TooLong { .. }) && error.was_not_sent());
     peers.set_addresses(HostId(1), vec![any_port()]);
     assert!(peers.hosts().is_empty(), "itself");
+}
+
+/// Goal: a host whose certificate has run out is not called but counted, and called again once it has a new one.
+/// Method: a server with a certificate of three years ago, which it renews.
+#[tokio::test]
+async fn pool_counts_a_host_whose_certificate_has_run_out_until_it_is_renewed() {
+    let dir = TestDir::new();
+    let ours = founder(1);
+    let second = joined_at(&ours, 2, now() - Duration::from_secs(3 * 365 * 24 * 3600));
+    let started = start(&second).await;
+    let (peers, _, _) = pool(&ours, 1);
+    peers.set_addresses(TWO, vec![started.at]);
+    let error = peers.call(TWO, VOTE, vec![], LONG).await.unwrap_err();
+    let words = "its certificate is not valid now: expired; compare the clocks";
+    assert!(error.to_string().contains(words), "{error}");
+    assert!(peers.refused_expired() > 0);
+    second.renew(&dir.0, now()).unwrap();
+    // The outcome of an attempt that was on its way.
+    let _either = peers.call(TWO, VOTE, vec![], LONG).await;
+    assert!(peers.call(TWO, VOTE, vec![], LONG).await.is_ok());
 }

@@ -423,12 +423,12 @@ async fn host_with_a_certificate_of_another_time_is_refused_and_counted_until_it
         (
             2,
             now() - years,
-            "its certificate has expired: compare the clocks",
+            "its certificate is not valid now: expired; compare the clocks",
         ),
         (
             3,
             now() + years,
-            "its certificate is not valid yet: compare the clocks",
+            "its certificate is not valid now, but later; compare the clocks",
         ),
     ] {
         let wrong = joined_at(&ours, host, made);
@@ -437,7 +437,7 @@ async fn host_with_a_certificate_of_another_time_is_refused_and_counted_until_it
         let calling = client_config(&wrong).unwrap();
         let reason = refusal(Arc::clone(&calling), started.at).await;
         assert!(
-            reason.contains("it refuses our certificate: not valid now"),
+            reason.contains("it refuses our certificate: not valid by its clock"),
             "{reason}"
         );
         assert_eq!(started.server.counts().refused_expired, refused + 1);
