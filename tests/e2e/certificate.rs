@@ -9,7 +9,7 @@ use crate::array::{Array, until};
 
 /// Every certificate that was made before has run out.
 const TWO_YEARS_AND_MORE_S: i64 = 750 * 24 * 3600;
-/// The daemon looks each 5 s.
+/// The daemon looks each second.
 const RENEWED_S: u64 = 30;
 
 /// From when the certificate of host `number` is good.

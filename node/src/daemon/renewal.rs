@@ -1,7 +1,7 @@
 //! Keeps this host's certificate good: makes a new one when less than a third of its time is left.
 //!
-//! Every host has the array's authority (ADR-0005), so nobody is asked. The dates are compared every
-//! few seconds and not by one long timer: that costs nothing, and a wall clock that is set is seen as well.
+//! Every host has the array's authority (ADR-0005), so nobody is asked. The dates are compared each
+//! second and not by one long timer: that costs nothing, and a wall clock that is set is seen as well.
 //!
 //! Limits: goes by this host's wall clock; one that is years off keeps this host out, and no other (ADR-0051).
 
@@ -16,7 +16,7 @@ use crate::clock;
 use crate::pki::{ArrayIdentity, PkiError, Validity};
 
 /// Between two looks at the dates, and two tries where a new certificate could not be written.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Makes a new certificate if it is time for it.
 ///

@@ -8,12 +8,17 @@ use crate::lab::{Fault, LabError};
 
 /// Every certificate made before has run out: they last two years.
 const TWO_YEARS_AND_MORE_S: i64 = 750 * 24 * 3600;
+/// So much later at least ends the certificate that is made then.
+const MUCH_LATER_S: u64 = 700 * 24 * 3600;
 /// The host in a rolling upgrade after which L changes and all certificates run out.
 const MIDDLE: u8 = 3;
 /// So many heartbeats are sent again.
 const REPLAYED: usize = 20;
 /// Hosts that were dialled and refused for the dates of their certificate.
 const REFUSED: &str = "rais_certificates_refused_total{side=\"client\"}";
+/// When a host's certificate ends, and how many hosts are connected to it.
+const EXPIRES: &str = "rais_certificate_expires_timestamp_seconds";
+const CONNECTED: &str = "rais_transport_connected_hosts";
 /// Datagrams sealed under a key that is no more.
 const OF_NO_SESSION: &str = "rais_datagrams_total{fate=\"unknown_session\"}";
 
@@ -48,7 +53,8 @@ fn gapless(
 }
 
 /// Installs and restarts one host after the other; in the middle of the way up L changes, and every wall clock
-/// goes two years ahead, until the last one is done.
+/// goes two years ahead, until the last one is done. One host restarts at once, among certificates that have run
+/// out; for the next the array is whole again.
 fn rolled(drill: &mut Drill<'_>, lease: u32) -> Done {
     let is_up = lease == 400;
     let file = drill.lab.logs().join("timing.toml");
@@ -59,17 +65,29 @@ fn rolled(drill: &mut Drill<'_>, lease: u32) -> Done {
     })?;
     let own = built_binary()?;
     let binary = drill.other.clone().filter(|_| is_up).unwrap_or(own);
-    let mut ahead = Vec::new();
+    let (mut ahead, mut expires) = (Vec::new(), Vec::new());
     for host in 1..=drill.array.hosts() {
         drill.array.install(host, &binary)?;
         drill.array.restart(host)?;
         drill.array.bring_home(&drill.observer, HOME)?;
+        for (host, before) in (1..).zip(expires.iter().copied()) {
+            let others = u64::from(drill.array.hosts()) - 1;
+            counted(
+                drill,
+                "a new certificate",
+                host,
+                EXPIRES,
+                before + MUCH_LATER_S,
+            )?;
+            counted(drill, "all are connected", host, CONNECTED, others)?;
+        }
         if host == MIDDLE {
             let file = file.display().to_string();
             drill.array.rais(host, &["timing", "apply", &file])?;
             let out = (1..=drill.array.hosts()).filter(|_| is_up);
             for host in out {
                 let by_s = TWO_YEARS_AND_MORE_S;
+                expires.push(drill.array.metric(host, EXPIRES)?);
                 ahead.push(drill.lab.inject(&Fault::Clock { host, by_s })?);
             }
         }
