@@ -338,6 +338,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let raft = open_raft(&config, &identity, &carrier, told).await?;
     bind(&mut pulse, &config.control)?;
     write_pid(&config.data_dir)?;
+    renewal::begin(&identity, &config.data_dir);
     let (traps, marks) = tell::start(&config, identity.host(), &raft, &journal)?;
     let boot = Boot(raft.store().next_boot().await?);
     let links = link(&config, &identity, boot).await?;
@@ -401,7 +402,6 @@ fn load_identity(config: &HostConfig) -> Result<ArrayIdentity, DaemonError> {
         let (config, identity) = (config.name.clone(), identity.name().to_owned());
         return Err(DaemonError::Name { config, identity });
     }
-    renewal::begin(&identity, &config.data_dir);
     Ok(identity)
 }
 

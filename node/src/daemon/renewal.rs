@@ -31,7 +31,7 @@ pub fn look(identity: &ArrayIdentity, dir: &Path, now: SystemTime) -> Result<(),
     Ok(())
 }
 
-/// At a start, when nothing is shown yet; what fails is told by [`keep`], which tries again.
+/// At a start, when nothing is shown yet and the data directory is surely ours; what fails is told by [`keep`], which tries again.
 pub fn begin(identity: &ArrayIdentity, dir: &Path) {
     let _tried_again = look(identity, dir, clock::wall());
 }
@@ -48,9 +48,19 @@ pub async fn keep(daemon: Arc<Daemon>) {
                 Ok(done) => done.err().map(|error| error.to_string()),
                 Err(ended) => Some(ended.to_string()),
             };
-            if let Some(error) = failed.as_ref().filter(|_| told != failed) {
-                let until = until(daemon.identity.validity());
-                tracing::warn!(error, %until, "this host's certificate cannot be renewed; tried again all the time");
+            let validity = daemon.identity.validity();
+            let has_run_out = !validity.is_good(clock::wall());
+            let failed = failed.map(|error| (error, has_run_out));
+            if let Some((error, _)) = failed.as_ref().filter(|_| told != failed) {
+                let until = until(validity);
+                match has_run_out {
+                    false => {
+                        tracing::warn!(error, %until, "this host's certificate cannot be renewed; tried again all the time");
+                    }
+                    true => {
+                        tracing::error!(error, %until, "this host's certificate is not valid now and cannot be renewed: no new connection is made");
+                    }
+                }
             }
             told = failed;
         }

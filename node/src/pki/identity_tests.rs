@@ -135,16 +135,19 @@ fn certificate_is_due_in_its_last_third_and_before_it_is_good() {
     let third = std::time::UNIX_EPOCH + std::time::Duration::from_secs(validity.renewed());
     assert_eq!(seconds(third), validity.until - 731 * 24 * 3600 / 3);
     let second = std::time::Duration::from_secs(1);
-    for (now, due) in [
-        (made, false),
-        (third - second, false),
-        (third, true),
-        (made + 3_000 * DAY, true),
-        (made - DAY, false),
-        (made - DAY - second, true),
-        (std::time::UNIX_EPOCH - DAY, true),
+    for (now, good, due) in [
+        (made, true, false),
+        (third - second, true, false),
+        (third, true, true),
+        (made + 730 * DAY, true, true),
+        (made + 730 * DAY + second, false, true),
+        (made + 3_000 * DAY, false, true),
+        (made - DAY, true, false),
+        (made - DAY - second, false, true),
+        (std::time::UNIX_EPOCH - DAY, false, true),
     ] {
-        assert_eq!(validity.is_due(now), due, "{now:?}");
+        let found = (validity.is_good(now), validity.is_due(now));
+        assert_eq!(found, (good, due), "{now:?}");
     }
 }
 

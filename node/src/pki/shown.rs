@@ -59,13 +59,24 @@ impl Validity {
         self.until - self.until.saturating_sub(self.from) / 3
     }
 
+    /// Whether it is good.
+    #[must_use]
+    pub fn is_good(self, now: SystemTime) -> bool {
+        (self.from..=self.until).contains(&seconds(now))
+    }
+
     /// Whether it is time for a new one. It also is while this one is not good yet, because the wall clock
     /// was ahead when it was made.
     #[must_use]
     pub fn is_due(self, now: SystemTime) -> bool {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        !(self.from..self.renewed()).contains(&now)
+        !(self.from..self.renewed()).contains(&seconds(now))
     }
+}
+
+/// Since 1970; before that there is nothing.
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 /// A host's certificate with all that a handshake needs.
