@@ -5,7 +5,7 @@
 # Needs the Debian packages dnsperf knot nsd gdnsd bind9 pdns-server pdns-backend-bind (apt-get
 # installs what is missing when root; what can't be had is left out). Loopback ports from PORT on.
 #
-#   bench/dns.sh [ROUNDS [SECONDS]]
+#   bench/dns.sh [ROUNDS [SECONDS [SERVERS]]]     e.g. 25 1 "echo echo296 rais"
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-5} seconds=${2:-5} port=${PORT:-5350}
@@ -118,7 +118,13 @@ start powerdns $((port + 6)) pdns_server --config-dir="$data/pdns"
 
 # A server may fork: all processes of its tree count.
 tree() { local pid; echo "$1"; for pid in $(cat /proc/"$1"/task/*/children 2>/dev/null); do tree "$pid"; done; }
-cpu() { for pid in $(tree "$1"); do cat "/proc/$pid/stat"; done | sed 's/.*) //' | awk '{u += $12; s += $13} END {print u, s}'; }
+# User time in ticks, which are sampled; all time on a core in nanoseconds, which is not.
+cpu() {
+  local pids
+  pids=$(tree "$1")
+  for pid in $pids; do cat "/proc/$pid/stat"; done | sed 's/.*) //' | awk '{u += $12} END {printf "%d ", u}'
+  for pid in $pids; do cat /proc/"$pid"/task/*/schedstat; done | awk '{n += $1} END {printf "%.0f\n", n}'
+}
 memory() { for pid in $(tree "$1"); do cat "/proc/$pid/status"; done | awk '/^VmRSS/ {k += $2} END {printf "%.1f", k / 1024}'; }
 
 # Answering, and with the right answer.
@@ -140,7 +146,7 @@ for name in "${!pids[@]}"; do
 done
 
 ticks=$(getconf CLK_TCK)
-order="echo echo296 rais knot nsd gdnsd bind powerdns"
+order=${3:-echo echo296 rais knot nsd gdnsd bind powerdns}
 for kind in apex hosts nxdomain; do
   for _ in $(seq "$rounds"); do
     for name in $order; do
@@ -174,7 +180,7 @@ awk '
     if (!(key in user)) keys[++count] = key
     million = $8 / 1e6
     user[key] = user[key] " " ($5 - $3) / $7 / million
-    total[key] = total[key] " " ($5 - $3 + $6 - $4) / $7 / million
+    total[key] = total[key] " " ($6 - $4) / 1e9 / million
     rate[key] = rate[key] " " $9
     latency[key] = latency[key] " " $10 * 1e6
   }

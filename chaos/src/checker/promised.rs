@@ -1,7 +1,8 @@
 //! Invariant 3: a host's lease ends no later than what a quorum of each configuration promised it.
 //!
-//! A dead voter counts as promising for ever, a restarted one from its start on, since that is how it
-//! answers (lease.md, 6).
+//! A dead voter counts as promising for ever, a restarted one from its start on for the longest L that
+//! anybody knows of, since that is how it answers (lease.md, 6): whoever asks says that L, and a voter that
+//! lost its newest state may not know it.
 
 use std::collections::BTreeSet;
 
@@ -22,12 +23,18 @@ pub(crate) fn unpromised(
     if ends <= now_us {
         return None;
     }
+    let longest_ms = hosts.iter().map(|host| host.state.longest_lease_ms()).max();
+    let longest_ms = u64::from(longest_ms.unwrap_or(0));
     let promises = |voter: &HostId| {
         let voter = crate::host::of(hosts, *voter);
         voter.is_some_and(|voter| match &voter.core {
             None => true,
             // What its clock shows at the end of the lease must not be past its promise.
-            Some(core) => core.promised_until(id) >= voter.clock.shows(ends),
+            Some(core) => {
+                let started = voter.clock.shows(voter.started_at);
+                let promised = core.promised_until(id).max(started.plus_ms(longest_ms));
+                promised >= voter.clock.shows(ends)
+            }
         })
     };
     let raft = host.core.as_ref()?.raft();
