@@ -138,18 +138,27 @@ impl Addresses {
         })
     }
 
-    /// All addresses, of all interfaces.
+    /// All addresses, of all interfaces. One family after the other: asked for all at once the kernel
+    /// waits for its lock of the network's configuration (RTNL), which others may hold for seconds; for
+    /// one family it does not since 6.10.
     ///
     /// # Errors
     /// When the kernel can't be asked.
     pub fn list(&self) -> io::Result<Vec<OnInterface>> {
-        let list = self.socket.dump(|m| {
-            m.push(GET_ADDRESS, REQUEST | DUMP, &[0; 8], |_| {});
-        })?;
-        Ok(messages(&list)
-            .filter(|message| message.kind == NEW_ADDRESS)
-            .filter_map(|message| on_interface(message.body))
-            .collect())
+        let mut all = Vec::new();
+        for family in [V4, V6] {
+            let list = self.socket.dump(|m| {
+                m.push(
+                    GET_ADDRESS,
+                    REQUEST | DUMP,
+                    &[family, 0, 0, 0, 0, 0, 0, 0],
+                    |_| {},
+                );
+            })?;
+            let there = messages(&list).filter(|message| message.kind == NEW_ADDRESS);
+            all.extend(there.filter_map(|message| on_interface(message.body)));
+        }
+        Ok(all)
     }
 
     /// Puts an address on an interface, or sets the life of one that is there.

@@ -34,9 +34,9 @@ use crate::tickle::Tickler;
 const NAME: &str = "netlink";
 /// Most addresses held at once: a renewal of these is 8 transactions of 128.
 pub const MAX_HELD: usize = 1_024;
-/// Time between two refreshes of the lives of addresses, in microseconds: below half of the
-/// shortest life, which is 2 s.
-const REFRESH_US: u64 = 500_000;
+/// Time between two refreshes of the lives of addresses, in microseconds: a third of what they live on
+/// after the lease. Rare, since each waits for the kernel's RTNL lock on the thread that renews the gate.
+const REFRESH_US: u64 = 20_000_000;
 /// Time between two tries of what failed, in microseconds.
 const AGAIN_US: u64 = 1_000_000;
 /// Rounds in which the connections of an address end, after the first: half a million connections.
@@ -537,15 +537,22 @@ impl Netlink {
         };
         // Until all is mended it stays to be mended.
         self.change = Some(change);
+        // The gate first: taking addresses off waits for locks that others may hold.
+        let restored = self.gate.restore().map_err(io::Error::other);
         if let Change::Foreign { .. } = change {
             for wanted in self.wanted.values_mut() {
                 wanted.off = true;
             }
-            for ip in self.gate.managed().clone() {
-                self.take_off(ip)?;
-            }
+            let closed = self
+                .gate
+                .close_all()
+                .map_err(|(_, error)| io::Error::other(error));
+            let off = self.gate.managed().iter().map(|ip| self.take_off(*ip));
+            let off: Vec<io::Result<()>> = off.collect();
+            closed?;
+            off.into_iter().collect::<io::Result<()>>()?;
         }
-        self.gate.restore().map_err(io::Error::other)?;
+        restored?;
         if let Some(Change::Foreign { object }) = self.change.take() {
             incidents.push(Incident::GateTouched { object });
         }

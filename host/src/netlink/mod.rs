@@ -185,6 +185,8 @@ impl Socket {
         let mut list = Vec::new();
         let mut buffer = vec![0; DATAGRAM];
         while let Some(datagram) = self.receive(&mut buffer)? {
+            // Newer kernels put the end of a list behind its last entries.
+            list.extend_from_slice(datagram);
             for message in messages(datagram).filter(|message| message.seq == seq) {
                 match message.kind {
                     ERROR => {
@@ -196,7 +198,6 @@ impl Socket {
                     _ => {}
                 }
             }
-            list.extend_from_slice(datagram);
         }
         Err(io::Error::other("the kernel did not end a list"))
     }

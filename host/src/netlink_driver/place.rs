@@ -19,6 +19,9 @@ use crate::address::{OnInterface, Scope, label};
 use crate::clock::boottime_us;
 use crate::driver::Incident;
 
+/// How long an address stays on its interface after its lease, in seconds, if nobody takes it off.
+const LIVES_ON_S: u64 = 60;
+
 impl Netlink {
     /// Puts an address on its interface, or prolongs its life where it is. `on`: the managed
     /// addresses that are on interfaces.
@@ -34,8 +37,8 @@ impl Netlink {
             ip,
             prefix_len,
             index,
-            // Rounded up, and a second for a host that is slow to refresh.
-            valid_s: Some(u32::try_from(left_us / 1_000_000 + 2).unwrap_or(u32::MAX - 1)),
+            // What a warden that was killed leaves goes by itself in the end. Its gate is shut long before.
+            valid_s: Some(u32::try_from(left_us / 1_000_000 + LIVES_ON_S).unwrap_or(u32::MAX - 1)),
         };
         let label = label(&wanted.address.interface);
         self.addresses.add(address, scope, label.as_deref())?;
