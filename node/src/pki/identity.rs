@@ -153,9 +153,13 @@ impl ArrayIdentity {
             .authority
             .issue(self.host, &self.name, &public_key, now)?;
         let made = check(dir, &self.authority, self.host, &self.key, issued.pem)?;
-        self.save_certificate(dir, &made)?;
+        write_private(dir, HOST_CERT_FILE, made.pem.as_bytes())?;
         let validity = made.validity;
         self.shown.replace(made);
+        // The date there is for people, and the certificate is in use.
+        if let Err(error) = self.save_identity(dir, validity) {
+            tracing::warn!(%error, "the date of the new certificate is not noted");
+        }
         Ok(validity)
     }
 
@@ -205,24 +209,24 @@ impl ArrayIdentity {
         write_private(dir, CA_KEY_FILE, self.authority.key_pem().as_bytes())?;
         write_private(dir, CA_CERT_FILE, self.authority.pem().as_bytes())?;
         write_private(dir, HOST_KEY_FILE, self.key.pem().as_bytes())?;
-        self.save_certificate(dir, &self.shown.now())
+        let certificate = self.shown.now();
+        write_private(dir, HOST_CERT_FILE, certificate.pem.as_bytes())?;
+        self.save_identity(dir, certificate.validity)
     }
 
-    /// The two files that a renewal replaces. A crash between leaves a date in the second that nobody
-    /// reads but people.
-    fn save_certificate(&self, dir: &Path, certificate: &Certificate) -> Result<(), PkiError> {
+    /// Last of all files: where it is, all are.
+    fn save_identity(&self, dir: &Path, validity: Validity) -> Result<(), PkiError> {
         let identity = toml::to_string(&IdentityToml {
             format: FORMAT,
             array: self.array().to_string(),
             host: self.host.0,
             name: self.name.clone(),
-            expires_unix: certificate.validity.until,
+            expires_unix: validity.until,
         })
         .map_err(|error| PkiError::Make {
             what: IDENTITY_FILE,
             reason: error.to_string(),
         })?;
-        write_private(dir, HOST_CERT_FILE, certificate.pem.as_bytes())?;
         write_private(dir, IDENTITY_FILE, identity.as_bytes())
     }
 
