@@ -59,6 +59,9 @@ pub enum NoWarden {
     /// There is no gate.
     #[error("{0}")]
     NoGate(String),
+    /// Another process has the gate, which may be free at the next start.
+    #[error("{0}")]
+    Taken(String),
 }
 
 /// A warden at work.
@@ -95,7 +98,12 @@ impl Warden {
         loop {
             match self.hear().map_err(|Cut| NoWarden::Silent)? {
                 Some(Told::Ready { vow, gate }) => return Ok((vow, gate)),
-                Some(Told::NoGate { reason }) => return Err(NoWarden::NoGate(reason)),
+                Some(Told::NoGate { reason, taken }) => {
+                    return Err(match taken {
+                        true => NoWarden::Taken(reason),
+                        false => NoWarden::NoGate(reason),
+                    });
+                }
                 Some(Told::Line { level, text }) => log(level, &text),
                 Some(_) => {}
                 None => self.await_packet()?,

@@ -63,10 +63,16 @@ fn serve(line: &Shared) -> Result<(), Cut> {
     let begin = first_order(line)?;
     steady_all();
     let drawn = Secret::draw().map_err(|error| error.to_string());
-    let laid = lay(&begin.tag).map_err(|error| error.to_string());
-    let (driver, secret) = match (laid, drawn) {
+    let (driver, secret) = match (lay(&begin.tag), drawn) {
         (Ok(driver), Ok(secret)) => (driver, secret),
-        (Err(reason), _) | (_, Err(reason)) => return line.tell(&Told::NoGate { reason }),
+        (Err(error), _) => {
+            let (reason, taken) = (error.to_string(), matches!(error, NoGate::InUse { .. }));
+            return line.tell(&Told::NoGate { reason, taken });
+        }
+        (_, Err(reason)) => {
+            let taken = false;
+            return line.tell(&Told::NoGate { reason, taken });
+        }
     };
     let vow = secret.vow();
     let gate = driver.kernel_gate().describe();

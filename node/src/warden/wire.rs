@@ -63,6 +63,9 @@ pub enum Told {
     NoGate {
         /// Why.
         reason: String,
+        /// Another process has it: a warden of an earlier start that the kernel still holds up, most likely.
+        /// A later start may find it free.
+        taken: bool,
     },
     /// A renewal was made.
     Renewed,
