@@ -240,6 +240,8 @@ impl Peer {
     /// How it stands, as the core is told; `all` are the array's hosts.
     pub(crate) fn status(&self, all: &[HostId]) -> RaftStatus {
         let (membership, voters) = self.voters();
+        let committed = |(at, _): &&Configuration| at.index <= self.commit;
+        let committed = self.configs.iter().rev().find(committed);
         let votes = |id: &&HostId| !voters.iter().any(|set: &BTreeSet<HostId>| set.contains(id));
         let learners = all.iter().filter(votes).copied().collect();
         RaftStatus {
@@ -248,6 +250,7 @@ impl Peer {
             am_leader: self.leads,
             voters,
             membership,
+            committed: committed.map(|(at, _)| *at).unwrap_or_default(),
             learners,
         }
     }

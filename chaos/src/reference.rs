@@ -24,8 +24,8 @@ pub(crate) struct Reference {
     asked: BTreeMap<(HostId, u64), (Boot, u64, u64)>,
     /// By voter, host and the newest voters that the voter knew of: to which start, and until when.
     granted: BTreeMap<(HostId, HostId, EntryId), (Boot, u64)>,
-    /// The newest voters that each host's newest start ever knew of.
-    known: BTreeMap<HostId, (Boot, EntryId)>,
+    /// The voters' entries that each host's newest start ever knew of.
+    known: BTreeMap<HostId, (Boot, BTreeSet<EntryId>)>,
     /// The longest lease that each host's newest start ever had.
     stands: BTreeMap<HostId, (Boot, u64)>,
 }
@@ -64,18 +64,22 @@ impl Reference {
     }
 
     /// The last instant for which a majority of each voter set that it knows grants it a lease. What was
-    /// granted under voters that it once knew of counts, though their entry was taken back since.
+    /// granted under voters that it once knew of counts, though their entry was taken back since; and under
+    /// any before those that it knows to be committed.
     pub(crate) fn lease_end(&mut self, start: Start<'_>) -> u64 {
         let (host, sets) = (start.host, &start.raft.voters);
         let known = self.known.entry(host).or_default();
         if known.0 != start.boot {
-            *known = (start.boot, EntryId::default());
+            *known = (start.boot, BTreeSet::new());
         }
-        known.1 = known.1.max(start.raft.membership);
-        let newest = known.1;
+        known.1.insert(start.raft.membership);
+        let (held, committed) = (&known.1, start.raft.committed);
         let end_by = |voter: &HostId| {
-            let known = (*voter, host, EntryId::default())..=(*voter, host, newest);
-            let granted = self.granted.range(known).map(|(_, granted)| granted);
+            let of = (*voter, host, EntryId::default())..;
+            let all = self.granted.range(of);
+            let all = all.take_while(|((by, to, _), _)| (*by, *to) == (*voter, host));
+            let known = all.filter(|((_, _, at), _)| *at <= committed || held.contains(at));
+            let granted = known.map(|(_, granted)| granted);
             let to_this = granted.filter(|(to, _)| *to == start.boot);
             to_this.map(|(_, end)| *end).max().unwrap_or(0)
         };

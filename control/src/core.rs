@@ -88,7 +88,7 @@ impl Core {
         let mut view = View::default();
         view.look(&state, now);
         let mut promises = Promises::new(now);
-        promises.applied(state.index);
+        promises.applied(&state);
         Self {
             me,
             boot,
@@ -325,7 +325,6 @@ impl Core {
                 if status.voters != self.raft.voters {
                     self.next_heartbeat = now;
                 }
-                self.promises.knows(status.membership);
                 self.raft = status;
                 self.relet();
             }
@@ -449,7 +448,7 @@ impl Core {
         if state.at > self.log_time(now) {
             self.clock = (state.at, now);
         }
-        self.promises.applied(state.index);
+        self.promises.applied(&state);
         let fenced: BTreeSet<u64> = state
             .hosts
             .values()
@@ -493,9 +492,12 @@ impl Core {
         let mut reply = |message| out.push(Output::Send { to: from, message });
         match message {
             Message::Heartbeat(heartbeat) => {
-                if self
-                    .promises
-                    .acknowledge(&self.state, from, &heartbeat, now)
+                // What the log held at the start is known once Raft has spoken: it speaks after that.
+                let knows = !self.raft.voters.is_empty();
+                if knows
+                    && self
+                        .promises
+                        .acknowledge(&self.state, from, &heartbeat, now)
                 {
                     reply(self.ack_of(&heartbeat));
                 }
@@ -564,9 +566,10 @@ impl Core {
         let had = self.has_lease(now);
         #[cfg(feature = "mutations")]
         self.lease.resent(seq, now, self.pace.usable_ms());
-        let known = self.raft.membership;
-        self.lease.acked(voter, seq, membership, known);
-        self.relet();
+        if self.raft.covers(membership) {
+            self.lease.acked(voter, seq);
+            self.relet();
+        }
         // Nothing is given to a host without a lease: say at once that there is one.
         if !had && self.has_lease(now) {
             self.next_heartbeat = now;
@@ -607,10 +610,11 @@ impl Core {
                 .promises
                 .acknowledge(&self.state, self.me, &heartbeat, now)
             {
-                let known = self.raft.membership;
-                let newest = self.promises.newest_configuration(known);
-                self.lease.acked(self.me, self.seq, newest, known);
-                self.relet();
+                let newest = self.promises.newest_configuration(self.raft.membership);
+                if self.raft.covers(newest) {
+                    self.lease.acked(self.me, self.seq);
+                    self.relet();
+                }
             }
         }
         self.view.observe(self.me, heartbeat, now);

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use statemachine::{Boot, Command, GroupName, HostId, LogTime, State};
+use statemachine::{Boot, Command, GroupName, HostId, LogTime, Mutation, State, mutated};
 
 use crate::{HostAction, HostEvent, LocalGroup, Message, Vow};
 
 /// An entry, among all that were ever written at its place: two leaders may have written there, even in
-/// one term, since openraft lets a later leader of a term succeed. Greater is newer, as Raft compares logs:
-/// nothing committed is older than what it replaced.
+/// one term, since openraft lets a later leader of a term succeed. The order is that of Raft's logs. It
+/// says which of two is newer only where one of them is committed: of two that are not, the older may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EntryId {
     /// The term it was written in.
@@ -36,8 +36,23 @@ pub struct RaftStatus {
     pub voters: Vec<BTreeSet<HostId>>,
     /// The entry that set them.
     pub membership: EntryId,
+    /// The newest entry known to be committed that set voters.
+    pub committed: EntryId,
     /// Hosts that follow without a vote.
     pub learners: BTreeSet<HostId>,
+}
+
+impl RaftStatus {
+    /// Whether a voter that names this configuration knows of none that this host does not: it is the same,
+    /// or this host knows a committed one that is not older. Then the voters that were to be asked were
+    /// asked (lease.md, step 3).
+    #[must_use]
+    pub fn covers(&self, named: EntryId) -> bool {
+        let by_index = mutated(Mutation::VotersByIndex);
+        named == self.membership
+            || named <= self.committed
+            || by_index && named.index <= self.membership.index
+    }
 }
 
 /// What happened to this host's log.
@@ -143,4 +158,40 @@ pub enum Output {
         /// Whom: all that heard the word choose the same, most likely.
         to: HostId,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(term: u64, leader: u64, index: u64) -> EntryId {
+        let leader = HostId(leader);
+        EntryId {
+            term,
+            leader,
+            index,
+        }
+    }
+
+    /// Goal: an acknowledgement counts where this host knows the voters that it names, or later ones that
+    /// are committed, and nowhere else: not those that another leader wrote at the same place, in a later
+    /// term or the same; nor older ones, while what this host has may never be committed (Raft's figure 8).
+    #[test]
+    fn only_voters_that_are_known_or_left_behind_are_covered() {
+        let status = RaftStatus {
+            membership: entry(5, 2, 53),
+            committed: entry(3, 1, 40),
+            ..RaftStatus::default()
+        };
+        let covered = [entry(5, 2, 53), entry(3, 1, 40), entry(2, 1, 39)];
+        let not = [
+            entry(6, 1, 53),
+            entry(5, 3, 53),
+            entry(4, 1, 52),
+            entry(3, 1, 41),
+            entry(5, 2, 54),
+        ];
+        assert!(covered.iter().all(|named| status.covers(*named)));
+        assert!(!not.iter().any(|named| status.covers(*named)));
+    }
 }

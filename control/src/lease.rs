@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use statemachine::{HostId, Mutation, mutated};
 
-use crate::{EntryId, Instant};
+use crate::Instant;
 
 /// Heartbeats whose acknowledgement still counts: 64 at 20 ms are 1.3 s, more than any L of `fast`.
 const REMEMBERED: usize = 64;
@@ -51,15 +51,11 @@ impl Lease {
         }
     }
 
-    /// Notes a voter's acknowledgement of heartbeat `seq`. One that names a newer configuration than this
-    /// host knows (`known`) does not count: the voters that it adds must be asked first. The lease that
-    /// stands runs on; it is only not renewed until then.
-    pub fn acked(&mut self, voter: HostId, seq: u64, membership: EntryId, known: EntryId) {
-        let Some((_, until)) = self
-            .sent
-            .iter()
-            .find(|(sent, _)| *sent == seq && membership <= known)
-        else {
+    /// Notes a voter's acknowledgement of heartbeat `seq`. One that names a configuration which this host
+    /// does not cover (`RaftStatus::covers`) does not count: the voters that it adds must be asked first.
+    /// The lease that stands runs on; it is only not renewed until then.
+    pub fn acked(&mut self, voter: HostId, seq: u64) {
+        let Some((_, until)) = self.sent.iter().find(|(sent, _)| *sent == seq) else {
             return;
         };
         let newest = self.acked.entry(voter).or_default();
@@ -105,21 +101,6 @@ impl Lease {
 mod tests {
     use super::*;
 
-    const NONE: EntryId = EntryId {
-        term: 0,
-        leader: HostId(0),
-        index: 0,
-    };
-
-    fn entry(term: u64, index: u64) -> EntryId {
-        let leader = HostId(1);
-        EntryId {
-            term,
-            leader,
-            index,
-        }
-    }
-
     fn voters(ids: &[u64]) -> BTreeSet<HostId> {
         ids.iter().copied().map(HostId).collect()
     }
@@ -133,11 +114,11 @@ mod tests {
         }
         let set = [voters(&[1, 2, 3])];
         assert_eq!(lease.deadline(&set), None);
-        lease.acked(HostId(1), 3, NONE, NONE);
+        lease.acked(HostId(1), 3);
         assert_eq!(lease.deadline(&set), None);
-        lease.acked(HostId(2), 1, NONE, NONE);
+        lease.acked(HostId(2), 1);
         assert_eq!(lease.deadline(&set), Some(Instant(100)));
-        lease.acked(HostId(3), 2, NONE, NONE);
+        lease.acked(HostId(3), 2);
         assert_eq!(lease.deadline(&set), Some(Instant(200)));
     }
 
@@ -148,44 +129,11 @@ mod tests {
         lease.sent(1, Instant(100), 0);
         lease.sent(2, Instant(200), 0);
         for (voter, seq) in [(1, 2), (2, 2), (4, 1), (5, 1)] {
-            lease.acked(HostId(voter), seq, NONE, NONE);
+            lease.acked(HostId(voter), seq);
         }
         let both = [voters(&[1, 2, 3]), voters(&[3, 4, 5])];
         assert_eq!(lease.deadline(&both), Some(Instant(100)));
         assert_eq!(lease.deadline(&both[..1]), Some(Instant(200)));
-    }
-
-    /// Goal: a lease is not renewed by voters that know a newer configuration, and is not lost either.
-    #[test]
-    fn an_ack_from_a_newer_configuration_neither_renews_nor_ends_the_lease() {
-        let mut lease = Lease::default();
-        lease.sent(1, Instant(100), 0);
-        lease.sent(2, Instant(200), 0);
-        lease.acked(HostId(1), 1, entry(3, 8), entry(3, 8));
-        lease.acked(HostId(1), 2, entry(3, 9), entry(3, 8));
-        assert_eq!(lease.deadline(&[voters(&[1])]), Some(Instant(100)));
-        lease.acked(HostId(1), 2, entry(3, 9), entry(3, 9));
-        assert_eq!(lease.deadline(&[voters(&[1])]), Some(Instant(200)));
-    }
-
-    /// Goal: voters of a later leader's configuration do not renew a lease that counts with one which another
-    /// leader wrote at the same place, and was never committed. Method: same index, later term or leader.
-    #[test]
-    fn configurations_written_at_the_same_place_are_told_apart() {
-        let set = [voters(&[1])];
-        let mine = entry(3, 52);
-        let successor = EntryId {
-            leader: HostId(2),
-            ..mine
-        };
-        for (newer, term) in [(entry(4, 52), "a later term"), (successor, "the same term")] {
-            let mut lease = Lease::default();
-            lease.sent(1, Instant(100), 0);
-            lease.acked(HostId(1), 1, newer, mine);
-            assert_eq!(lease.deadline(&set), None, "{term}");
-            lease.acked(HostId(1), 1, mine, newer);
-            assert_eq!(lease.deadline(&set), Some(Instant(100)), "{term}");
-        }
     }
 
     /// Goal: a lease lasts as long as the acknowledged heartbeat asked for. Method: a long one, then short
@@ -195,17 +143,17 @@ mod tests {
         let mut lease = Lease::default();
         let set = [voters(&[1])];
         lease.sent(1, Instant(0), 400);
-        lease.acked(HostId(1), 1, NONE, NONE);
+        lease.acked(HostId(1), 1);
         assert_eq!(lease.deadline(&set), Some(Instant(400_000)));
         lease.sent(2, Instant(100_000), 70);
-        lease.acked(HostId(1), 2, NONE, NONE);
+        lease.acked(HostId(1), 2);
         assert_eq!(
             lease.deadline(&set),
             Some(Instant(400_000)),
             "that promise stands"
         );
         lease.sent(3, Instant(390_000), 70);
-        lease.acked(HostId(1), 3, NONE, NONE);
+        lease.acked(HostId(1), 3);
         assert_eq!(lease.deadline(&set), Some(Instant(460_000)));
         lease.sent(4, Instant(400_000), 4_000);
         assert_eq!(lease.deadline(&set), Some(Instant(460_000)));

@@ -11,13 +11,16 @@ use statemachine::{Host, HostId, HostState, Mutation, State, mutated};
 use crate::holes::Holes;
 use crate::{EntryId, Heartbeat, Instant, LogMark};
 
+/// Voter configurations that are remembered: one may be uncommitted, so one more would do.
+const CONFIGURATIONS: usize = 4;
+
 /// What one voter promised, and what its own log says that the state does not say yet.
 #[derive(Clone, Debug)]
 pub struct Promises {
     started: Instant,
     ends: BTreeMap<HostId, Instant>,
     marks: BTreeMap<u64, (EntryId, Vec<HostId>)>,
-    /// Voter configurations that the log holds and Raft's status does not say yet.
+    /// The last voter configurations in the log, where it was seen appended.
     configured: BTreeMap<u64, EntryId>,
     /// Marked entries that are not on disk yet. An entry may be applied before it is.
     awaited: BTreeSet<u64>,
@@ -56,6 +59,9 @@ impl Promises {
             LogMark::Reconfigured { entry } => {
                 self.configured.split_off(&entry.index);
                 self.configured.insert(entry.index, entry);
+                if self.configured.len() > CONFIGURATIONS {
+                    self.configured.pop_first();
+                }
             }
             LogMark::Truncated { after } => {
                 self.configured.split_off(&(after + 1));
@@ -66,23 +72,22 @@ impl Promises {
         }
     }
 
-    /// Drops marks that the state says by now.
-    pub fn applied(&mut self, index: u64) {
+    /// Drops marks that the state says by now. A configuration that is not the one of the state and should
+    /// have been applied stood in a log that a snapshot has replaced.
+    pub fn applied(&mut self, state: &State) {
+        let (index, newest) = (state.index, state.membership.index);
         self.applied = index;
         self.marks = self.marks.split_off(&(index + 1));
+        self.configured.retain(|at, _| *at == newest || *at > index);
     }
 
-    /// Raft says that `membership` is the newest configuration: those before it need no mark.
-    pub fn knows(&mut self, membership: EntryId) {
-        self.configured.retain(|_, entry| *entry > membership);
-    }
-
-    /// The newest voter configuration in the log, where Raft says that it is `membership`. What is
-    /// acknowledged names it (lease.md, step 2), and Raft's word may come later than its append.
+    /// The last voter configuration in the log: what is acknowledged names it (lease.md, step 2). Raft's
+    /// word of it, `membership`, may come later than its append; it counts where none was seen appended.
     #[must_use]
     pub fn newest_configuration(&self, membership: EntryId) -> EntryId {
-        let newest = self.configured.values().copied().max();
-        newest.unwrap_or_default().max(membership)
+        let last = self.configured.last_key_value();
+        let last = last.filter(|_| !mutated(Mutation::VotersOfTheStatus));
+        last.map_or(membership, |(_, entry)| *entry)
     }
 
     /// Whether the log takes something from `host` that the state does not say yet.
@@ -220,6 +225,13 @@ mod tests {
         state
     }
 
+    fn at_index(index: u64) -> State {
+        State {
+            index,
+            ..State::default()
+        }
+    }
+
     /// Goal: a voter answers for a fence only when the entry is on its disk, applied or not.
     /// Method: appended, applied, durable, in that order; after each, the question.
     #[test]
@@ -232,7 +244,7 @@ mod tests {
             taken_from: vec![host],
         });
         assert_eq!(promises.remaining_us(&state, host, FENCE, 0, later), None);
-        promises.applied(7);
+        promises.applied(&at_index(7));
         assert_eq!(promises.remaining_us(&state, host, FENCE, 0, later), None);
         promises.log(LogMark::Durable { index: 7 });
         assert_eq!(
@@ -252,11 +264,43 @@ mod tests {
         }
         assert_eq!(promises.newest_configuration(at(5)), at(9));
         promises.log(LogMark::Truncated { after: 8 });
-        assert_eq!(promises.newest_configuration(at(5)), at(8));
-        promises.knows(at(8));
-        assert_eq!(promises.newest_configuration(at(8)), at(8));
+        assert_eq!(promises.newest_configuration(at(9)), at(8));
         promises.log(LogMark::Truncated { after: 7 });
         assert_eq!(promises.newest_configuration(at(5)), at(5));
+    }
+
+    /// Goal: the last configuration of the log is named, though an uncommitted one that it replaced has a
+    /// later term; and none that a snapshot has replaced, or the voter would be silent for ever.
+    /// Method: term 5 at 9, then term 4 at 8 (Raft's figure 8); then a state far beyond the log.
+    #[test]
+    fn what_stands_last_is_named_and_nothing_that_a_snapshot_replaced() {
+        let written = |term, index| EntryId {
+            term,
+            index,
+            ..FENCE
+        };
+        let mut promises = Promises::new(Instant(0));
+        promises.log(LogMark::Reconfigured {
+            entry: written(5, 9),
+        });
+        promises.log(LogMark::Truncated { after: 7 });
+        promises.log(LogMark::Reconfigured {
+            entry: written(4, 8),
+        });
+        assert_eq!(promises.newest_configuration(written(5, 9)), written(4, 8));
+        let mut state = State {
+            index: 8,
+            ..State::default()
+        };
+        state.membership.index = 8;
+        promises.applied(&state);
+        assert_eq!(promises.newest_configuration(written(1, 2)), written(4, 8));
+        (state.index, state.membership.index) = (70, 60);
+        promises.applied(&state);
+        assert_eq!(
+            promises.newest_configuration(written(6, 60)),
+            written(6, 60)
+        );
     }
 
     /// Goal: a fence that another leader wrote at the same place, in the same term, is not answered for.
@@ -287,7 +331,7 @@ mod tests {
     #[test]
     fn a_mark_of_an_applied_entry_is_no_mark() {
         let mut promises = Promises::new(Instant(0));
-        promises.applied(9);
+        promises.applied(&at_index(9));
         promises.log(LogMark::Appended {
             entry: FENCE,
             taken_from: vec![HostId(2)],
@@ -301,7 +345,7 @@ mod tests {
     fn a_restarted_voter_waits_for_the_longest_lease_that_the_leader_knows() {
         let (host, state) = (HostId(2), fenced(HostId(2), 7));
         let mut promises = Promises::new(Instant(1_000_000));
-        promises.applied(7);
+        promises.applied(&at_index(7));
         let now = Instant(1_500_000);
         assert_eq!(
             promises.remaining_us(&state, host, FENCE, 300, now),

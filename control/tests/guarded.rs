@@ -78,6 +78,7 @@ impl World {
                 ..EntryId::default()
             },
             learners: [].into(),
+            ..RaftStatus::default()
         }));
         world
     }

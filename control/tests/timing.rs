@@ -116,6 +116,7 @@ impl World {
                     ..EntryId::default()
                 },
                 learners: BTreeSet::new(),
+                ..RaftStatus::default()
             };
             world.post(0, id, Event::Raft(status));
         }

@@ -63,8 +63,11 @@ impl World {
                         ..
                     },
             } => {
+                // It knows what its log holds, whatever it says.
+                let log = host::of(&self.hosts, id).map(|host| host.raft.membership());
+                let knows = log.unwrap_or_default().max(*membership);
                 let reference = &mut self.laws.reference;
-                reference.grants(id, *membership, *to, (*boot, *seq));
+                reference.grants(id, knows, *to, (*boot, *seq));
                 self.note_lease(*to);
                 self.judge_ack(id, *to, heard);
             }

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
 use arc_swap::ArcSwapOption;
-use control::{Core, Event, Instant};
+use control::{Core, Event, Instant, LogMark};
 use mio::Waker;
 use statemachine::State;
 
 /// Letters that may wait: marks of the log, answers, measurements. A sender waits when it is full;
 /// the control thread itself never waits for one.
-const CAPACITY: usize = 8_192;
+pub const CAPACITY: usize = 8_192;
 
 /// A question to the control, answered on its thread.
 pub type Question = Box<dyn FnOnce(&Core, Instant) + Send>;
@@ -25,6 +25,8 @@ pub type Question = Box<dyn FnOnce(&Core, Instant) + Send>;
 pub enum Letter {
     /// An event for the control.
     Event(Event),
+    /// What the log held when it was opened, in order.
+    Log(Vec<LogMark>),
     /// A question.
     Question(Question),
     /// The script of an address ended.

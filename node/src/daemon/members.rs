@@ -60,7 +60,7 @@ async fn make(daemon: &Daemon, change: &Change) -> Result<(), ChangeError> {
 
 /// The next change that brings Raft's members closer to what they should be.
 fn next(state: &State, view: &RaftView) -> Option<Change> {
-    if state.array.is_none() || !view.membership_committed {
+    if state.array.is_none() || view.membership != view.committed_membership {
         return None;
     }
     for host in state.hosts.values() {
@@ -231,7 +231,6 @@ mod tests {
             id: 1,
             last_applied: 1000,
             voters: vec![voters.iter().copied().collect()],
-            membership_committed: true,
             nodes: state.hosts.keys().map(node).collect(),
             matched: state.hosts.keys().map(matched).collect(),
             ..RaftView::default()

@@ -545,16 +545,18 @@ async fn open_raft(
         }
         box_.state(step.state);
     };
+    let watch = Arc::new(Watch::new(mailbox.clone()));
     let options = RaftOptions {
         data_dir: config.data_dir.clone(),
         id: identity.host().0,
         timing: raft_timing(&config.data_dir),
         compaction: Compaction::default(),
         transport: Arc::clone(carrier) as Arc<dyn crate::raft::RaftTransport>,
-        log_watch: Arc::new(Watch::new(mailbox.clone())),
+        log_watch: Arc::clone(&watch) as Arc<dyn crate::raft::LogWatch>,
         applied: Arc::new(applied),
     };
     let raft = Raft::open(options).await?;
+    watch.opened();
     monitor.follow(raft.state());
     Ok(raft)
 }
@@ -772,6 +774,10 @@ fn status_of(view: &RaftView) -> RaftStatus {
         am_leader: view.am_leader,
         voters: voters.collect(),
         membership: view.membership.map(watch::entry_id).unwrap_or_default(),
+        committed: view
+            .committed_membership
+            .map(watch::entry_id)
+            .unwrap_or_default(),
         learners: view
             .nodes
             .keys()

@@ -20,7 +20,7 @@ use statemachine::{Command, HostId, LogTime};
 use tokio::sync::mpsc;
 
 use super::datagram;
-use super::mailbox::{Inbox, Letter};
+use super::mailbox::{CAPACITY, Inbox, Letter};
 use super::scripted::{Call, Next, Scripted};
 use crate::clock;
 use crate::transport::Sessions;
@@ -146,6 +146,7 @@ impl Pulse {
             outlets,
             packet: Vec::new(),
             scripted: Scripted::default(),
+            stopped: false,
         };
         std::thread::Builder::new()
             .name("control".into())
@@ -166,12 +167,14 @@ struct Beating {
     outlets: Outlets,
     packet: Vec<u8>,
     scripted: Scripted,
+    /// It was told to end.
+    stopped: bool,
 }
 
 impl Beating {
     fn run(&mut self) -> Result<Ended, Cut> {
         let mut ready = Events::with_capacity(64);
-        let (mut more, mut stopped) = (false, false);
+        let mut more = false;
         loop {
             let timeout = if more {
                 Duration::ZERO
@@ -183,31 +186,12 @@ impl Beating {
             {
                 tracing::error!(%error, "control thread cannot wait for its sockets");
             }
-            let letters = self.inbox.take(BATCH);
-            more = letters.len() >= BATCH;
-            for letter in letters {
-                match letter {
-                    Letter::Event(Event::Host(told)) => self.hear_driver(told)?,
-                    Letter::Event(event) => self.step(event)?,
-                    Letter::Question(question) => question(&self.core, clock::now()),
-                    Letter::Script(address, result) => {
-                        let next = self.scripted.ran(address, result);
-                        self.go_on(next)?;
-                    }
-                    // A driver without a gate puts all addresses in one place.
-                    Letter::Interfaces(interfaces) => {
-                        if let Doer::Warden(warden) = &mut self.outlets.doer {
-                            warden.interfaces(interfaces)?;
-                        }
-                    }
-                    Letter::Stop => stopped = true,
-                }
-            }
-            if stopped {
-                return Ok(Ended::Stopped);
-            }
+            more = self.read_letters()?;
             for number in 0..self.sockets.len() {
                 more |= self.receive(number)?;
+            }
+            if self.stopped {
+                return Ok(Ended::Stopped);
             }
             self.hear_warden()?;
             self.mind_the_warden()?;
@@ -216,6 +200,48 @@ impl Beating {
                 self.step(Event::Woke)?;
             }
         }
+    }
+
+    /// Reads the letters that wait, at most a batch. True when more may wait.
+    fn read_letters(&mut self) -> Result<bool, Cut> {
+        let letters = self.inbox.take(BATCH);
+        let more = letters.len() >= BATCH;
+        for letter in letters {
+            match letter {
+                Letter::Event(Event::Host(told)) => self.hear_driver(told)?,
+                Letter::Event(event) => self.step(event)?,
+                Letter::Log(marks) => {
+                    for mark in marks {
+                        self.step(Event::Log(mark))?;
+                    }
+                }
+                Letter::Question(question) => question(&self.core, clock::now()),
+                Letter::Script(address, result) => {
+                    let next = self.scripted.ran(address, result);
+                    self.go_on(next)?;
+                }
+                // A driver without a gate puts all addresses in one place.
+                Letter::Interfaces(interfaces) => {
+                    if let Doer::Warden(warden) = &mut self.outlets.doer {
+                        warden.interfaces(interfaces)?;
+                    }
+                }
+                Letter::Stop => self.stopped = true,
+            }
+        }
+        Ok(more)
+    }
+
+    /// What the log held when a datagram was read is known before it is answered, though this thread was
+    /// stopped in between: what is appended later may be committed long before it goes on, and a voter that
+    /// answers what it reads then must know of it.
+    fn catch_up(&mut self) -> Result<(), Cut> {
+        for _ in 0..CAPACITY.div_ceil(BATCH) {
+            if !self.read_letters()? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Lets go of everything, and then runs the release scripts: they find the gate shut.
@@ -263,6 +289,7 @@ impl Beating {
                         continue;
                     };
                     let network = u8::try_from(number).unwrap_or(u8::MAX);
+                    self.catch_up()?;
                     match datagram::decode(&plain) {
                         Some(message) => self.step(Event::Received {
                             from,

@@ -16,6 +16,8 @@ use crate::raft::{LogId, LogWatch};
 pub struct Watch {
     mailbox: Mailbox,
     undurable: Mutex<BTreeSet<u64>>,
+    /// What the log holds, while it is opened: more than the mailbox, which nobody reads yet.
+    held: Mutex<Option<Vec<LogMark>>>,
 }
 
 impl Watch {
@@ -24,11 +26,26 @@ impl Watch {
         Self {
             mailbox,
             undurable: Mutex::default(),
+            held: Mutex::new(Some(Vec::new())),
         }
     }
 
+    /// The log is open: posts what it holds in one letter, and from now on each mark by itself.
+    pub fn opened(&self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        self.mailbox
+            .post(Letter::Log(held.take().unwrap_or_default()));
+    }
+
     fn post(&self, mark: LogMark) {
-        self.mailbox.post(Letter::Event(Event::Log(mark)));
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *held {
+            Some(held) => held.push(mark),
+            None => {
+                drop(held);
+                self.mailbox.post(Letter::Event(Event::Log(mark)));
+            }
+        }
     }
 }
 
@@ -91,5 +108,41 @@ impl LogWatch for Watch {
             drop(undurable);
             self.post(LogMark::Durable { index });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::mailbox::{CAPACITY, mailbox};
+    use super::*;
+    use std::sync::Arc;
+
+    /// Goal: a log that holds more than the mailbox takes can be opened, though nobody reads yet.
+    /// Method: more configurations than letters, then one more after the opening.
+    #[test]
+    fn a_long_log_waits_in_one_letter_until_somebody_reads() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let (mailbox, inbox) = mailbox(waker);
+        let watch = Watch::new(mailbox);
+        let (term, node_id) = (1, 2);
+        let by = openraft::impls::leader_id_adv::LeaderId { term, node_id };
+        let id = |index| LogId::new(by, index);
+        let many = CAPACITY as u64 + 1;
+        (1..=many).for_each(|index| watch.members_appended(id(index), &[]));
+        watch.opened();
+        watch.members_appended(id(many + 1), &[]);
+        let letters = inbox.take(CAPACITY);
+        let [Letter::Log(marks), Letter::Event(Event::Log(last))] = letters.as_slice() else {
+            panic!("{} letters", letters.len());
+        };
+        assert_eq!(marks.len() as u64, many);
+        let entry = EntryId {
+            term: 1,
+            leader: HostId(2),
+            index: many + 1,
+        };
+        assert_eq!(*last, LogMark::Reconfigured { entry });
     }
 }

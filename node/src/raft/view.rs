@@ -32,10 +32,10 @@ pub struct RaftView {
     /// The voter sets of the newest configuration in its log, committed or not: one, or two while
     /// joint; none on a host that knows no array yet.
     pub voters: Vec<BTreeSet<u64>>,
-    /// Index of the entry that set them.
+    /// The entry that set them.
     pub membership: Option<LogId>,
-    /// True once that entry is committed.
-    pub membership_committed: bool,
+    /// The newest voter configuration known to be committed.
+    pub committed_membership: Option<LogId>,
     /// Voters and learners.
     pub nodes: BTreeMap<u64, Node>,
     /// As leader: the last index that each host is known to have.
@@ -65,8 +65,7 @@ impl RaftView {
             committed: metrics.local_committed.index().unwrap_or(0),
             voters: members.get_joint_config().clone(),
             membership: *metrics.membership_config.log_id(),
-            membership_committed: metrics.membership_config.log_id()
-                == metrics.committed_membership_config.log_id(),
+            committed_membership: *metrics.committed_membership_config.log_id(),
             nodes: members
                 .nodes()
                 .map(|(id, node)| (*id, node.clone()))
