@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use statemachine::{Boot, Command, GroupName, HostId, LogTime, Mutation, State, mutated};
+use statemachine::{Boot, Command, GroupName, HostId, LogTime, State};
 
 use crate::{HostAction, HostEvent, LocalGroup, Message, Vow};
 
@@ -48,10 +48,7 @@ impl RaftStatus {
     /// asked (lease.md, step 3).
     #[must_use]
     pub fn covers(&self, named: EntryId) -> bool {
-        let by_index = mutated(Mutation::VotersByIndex);
-        named == self.membership
-            || named <= self.committed
-            || by_index && named.index <= self.membership.index
+        named == self.membership || named <= self.committed
     }
 }
 
