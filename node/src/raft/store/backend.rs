@@ -91,11 +91,11 @@ pub trait LogBackend: Send + Sync + 'static {
     /// [`StoreError::Corrupt`] if it is not whole.
     fn load_snapshot(&self, number: u64) -> Result<Vec<u8>, StoreError>;
 
-    /// Removes at most `limit` parts of other snapshots than `keep`; says if any are left.
+    /// Removes at most `limit` parts of snapshots before `keep`; says if any are left.
     ///
     /// # Errors
     /// [`StoreError::Io`] from the disk.
-    fn sweep_snapshots(&self, keep: Option<u64>, limit: usize) -> Result<bool, StoreError>;
+    fn sweep_snapshots(&self, keep: u64, limit: usize) -> Result<bool, StoreError>;
 
     /// Returns once everything written before is on the disk.
     ///

@@ -238,11 +238,14 @@ impl Flusher {
             });
             self.purging = more.then_some(upto);
         } else if self.sweeping {
-            let (keep, mut more) = (self.shared.current_snapshot(), false);
-            self.guard(|backend| {
-                more = backend.sweep_snapshots(keep, SWEEP)?;
-                Ok(())
-            });
+            // Before the first one counts, what lies there may be the first one, half written.
+            let mut more = false;
+            if let Some(keep) = self.shared.current_snapshot() {
+                self.guard(|backend| {
+                    more = backend.sweep_snapshots(keep, SWEEP)?;
+                    Ok(())
+                });
+            }
             self.sweeping = more;
         }
     }

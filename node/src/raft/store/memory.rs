@@ -204,10 +204,9 @@ impl LogBackend for Mounted {
         )))
     }
 
-    fn sweep_snapshots(&self, keep: Option<u64>, limit: usize) -> Result<bool, StoreError> {
+    fn sweep_snapshots(&self, keep: u64, limit: usize) -> Result<bool, StoreError> {
         self.with(|inner| {
-            let old = |at: u64| keep.is_none_or(|keep| at < keep);
-            let goes = |key: &&Vec<u8>| split_key(key).is_ok_and(|(at, _)| old(at));
+            let goes = |key: &&Vec<u8>| split_key(key).is_ok_and(|(at, _)| at < keep);
             let keys = inner.keys(SNAPSHOTS).take_while(goes).take(limit);
             let keys: Vec<_> = keys.cloned().collect();
             let full = keys.len() == limit;

@@ -374,12 +374,10 @@ impl LogBackend for SledBackend {
         })
     }
 
-    fn sweep_snapshots(&self, keep: Option<u64>, limit: usize) -> Result<bool, StoreError> {
+    fn sweep_snapshots(&self, keep: u64, limit: usize) -> Result<bool, StoreError> {
         self.write(|open| {
             // Numbers only grow, so whatever is not to be kept lies before it.
-            let keys = first_keys(&open.snapshots, limit, |number| {
-                keep.is_none_or(|keep| number < keep)
-            })?;
+            let keys = first_keys(&open.snapshots, limit, |number| number < keep)?;
             remove(&open.snapshots, &keys)?;
             Ok(keys.len() == limit)
         })
