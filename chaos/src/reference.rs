@@ -17,13 +17,15 @@ const DRIFT_PER_MILLE: u64 = 2;
 /// Heartbeats of a host that may still be granted: more than it remembers itself.
 const REMEMBERED: u64 = 128;
 
+type Granted = BTreeMap<(HostId, HostId, EntryId), (Boot, u64)>;
+
 /// What was asked for and granted; times are true, in microseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
     /// Start and number of each host's last heartbeats, and the end of the lease that each asks for.
     asked: BTreeMap<(HostId, u64), (Boot, u64, u64)>,
     /// By voter, host and the newest voters that the voter knew of: to which start, and until when.
-    granted: BTreeMap<(HostId, HostId, EntryId), (Boot, u64)>,
+    granted: Granted,
     /// The voters' entries that each host's newest start ever knew of.
     known: BTreeMap<HostId, (Boot, BTreeSet<EntryId>)>,
     /// The longest lease that each host's newest start ever had.
@@ -75,13 +77,10 @@ impl Reference {
         known.1.insert(start.raft.membership);
         let (held, committed) = (&known.1, start.raft.committed);
         let end_by = |voter: &HostId| {
-            let of = (*voter, host, EntryId::default())..;
-            let all = self.granted.range(of);
-            let all = all.take_while(|((by, to, _), _)| (*by, *to) == (*voter, host));
-            let known = all.filter(|((_, _, at), _)| *at <= committed || held.contains(at));
-            let granted = known.map(|(_, granted)| granted);
-            let to_this = granted.filter(|(to, _)| *to == start.boot);
-            to_this.map(|(_, end)| *end).max().unwrap_or(0)
+            let all = grants(&self.granted, *voter, host);
+            let known = all.filter(|(at, _)| *at <= committed || held.contains(at));
+            let to_this = known.filter(|(_, (to, _))| *to == start.boot);
+            to_this.map(|(_, (_, end))| end).max().unwrap_or(0)
         };
         let end_in = |set: &BTreeSet<HostId>| {
             let mut ends: Vec<u64> = set.iter().map(end_by).collect();
@@ -113,16 +112,25 @@ impl Reference {
         if voter == host {
             return None;
         }
-        let of = |(by, to, _): &(HostId, HostId, EntryId)| (*by, *to) == (voter, host);
-        let all = self.granted.range((voter, host, EntryId::default())..);
-        let all = all.take_while(|(key, _)| of(key));
-        let end = all.map(|(_, granted)| granted.1).max()?;
+        let all = grants(&self.granted, voter, host);
+        let end = all.map(|(_, (_, end))| end).max()?;
         let bound = now + remaining_us + remaining_us * DRIFT_PER_MILLE / 1000;
         (bound < end).then(|| {
             let (ms, later) = (remaining_us / 1000, (end - bound) / 1000);
             format!("h{voter} is bound to h{host} for {ms} ms, it says; it granted {later} ms more")
         })
     }
+}
+
+/// What `voter` granted `host`, by the voters that it knew of then.
+fn grants(
+    granted: &Granted,
+    voter: HostId,
+    host: HostId,
+) -> impl Iterator<Item = (EntryId, (Boot, u64))> {
+    let from = granted.range((voter, host, EntryId::default())..);
+    let of = from.take_while(move |((by, to, _), _)| (*by, *to) == (voter, host));
+    of.map(|((_, _, at), granted)| (*at, *granted))
 }
 
 /// What is wrong with an address passing a host's gate, if anything: who may serve is who holds it in the

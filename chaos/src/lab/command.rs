@@ -4,7 +4,9 @@
 //! Every failure names the command, the line of a batch that failed, and what the program said.
 
 use super::error::LabError;
+use std::fs;
 use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The programs that a lab needs, with their Debian packages.
@@ -26,6 +28,22 @@ const OTHER_PROGRAMS: [(&str, &str); 5] = [
 /// Runs `program` with `arguments` and gives what it printed.
 pub(super) fn run(program: &'static str, arguments: &[&str]) -> Result<String, LabError> {
     run_with(program, arguments, None)
+}
+
+/// Writes the C program `text` to `dir`, as `name` with `.c`, and builds `to` there of it.
+pub(super) fn compile(
+    dir: &Path,
+    (name, text): (&str, &str),
+    to: &str,
+    flags: &[&str],
+) -> Result<PathBuf, LabError> {
+    let (source, built) = (dir.join(format!("{name}.c")), dir.join(to));
+    let failed = |e| LabError::system(format!("write {}", source.display()), e);
+    let written = fs::create_dir_all(dir).and_then(|()| fs::write(&source, text));
+    written.map_err(failed)?;
+    let (from, to) = (source.display().to_string(), built.display().to_string());
+    run("cc", &[flags, &["-O2", "-o", &to, &from]].concat())?;
+    Ok(built)
 }
 
 /// Runs `lines` through `ip -batch`, inside `space` if there is one.

@@ -6,7 +6,7 @@
 use super::Lab;
 use super::clock::{self, timespec};
 use super::error::LabError;
-use super::net::{CONTROL_PORT, Network};
+use super::net::{CONTROL_PORT, MAX_FRAME, Network};
 use super::observer::packet_socket;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, eth, recv};
@@ -15,8 +15,6 @@ use std::time::Duration;
 
 /// They come each 100 ms.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Longest frame.
-const MAX_FRAME: usize = 2048;
 
 impl Lab {
     /// Takes down the next `count` datagrams that `from` sends to the control port of `to`.

@@ -12,7 +12,6 @@
 use super::Lab;
 use super::command;
 use super::error::LabError;
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 
@@ -35,17 +34,14 @@ impl Drop for Held {
 impl Lab {
     /// Has another program take RTNL for `ms`. Returns when it has it.
     pub(super) fn hold_rtnl(&self, ms: u64) -> Result<Held, LabError> {
-        let (source, program) = (self.logs().join("rtnl.c"), self.logs().join("rtnl"));
-        let failed = |e| LabError::system(format!("write {}", source.display()), e);
-        let made = fs::create_dir_all(self.logs()).and_then(|()| fs::write(&source, SOURCE));
-        made.map_err(failed)?;
-        let (from, to) = (source.display().to_string(), program.display().to_string());
-        command::run("cc", &["-O2", "-pthread", "-o", &to, &from])?;
+        let text = ("rtnl", SOURCE);
+        let program = command::compile(self.logs(), text, "rtnl", &["-pthread"])?;
+        let typed = format!("{} {ms}", program.display());
         let mut command = self.client().command(&program);
         command.arg(ms.to_string()).stdin(Stdio::null());
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|source| LabError::Start {
-            command: format!("{to} {ms}"),
+            command: typed.clone(),
             source,
         })?;
         let mut held = Held(child);
@@ -62,7 +58,7 @@ impl Lab {
             let _ = err.read_to_string(&mut stderr);
         }
         Err(LabError::Command {
-            command: format!("{to} {ms}"),
+            command: typed,
             status: "did not take the lock".to_owned(),
             stderr: stderr.trim().to_owned(),
         })

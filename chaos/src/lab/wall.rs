@@ -11,7 +11,7 @@ use super::command;
 use super::error::LabError;
 use super::net::host_name;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -30,14 +30,7 @@ pub(super) fn file(lab: &Path, host: u8) -> PathBuf {
 /// # Errors
 /// There is no `cc`, or what it said.
 pub fn build(dir: &Path) -> Result<PathBuf, LabError> {
-    let (source, library) = (dir.join("wall.c"), dir.join("wall.so"));
-    let failed = |e| LabError::system(format!("write {}", source.display()), e);
-    fs::create_dir_all(dir)
-        .and_then(|()| fs::write(&source, SOURCE))
-        .map_err(failed)?;
-    let (from, to) = (source.display().to_string(), library.display().to_string());
-    command::run("cc", &["-shared", "-fPIC", "-O2", "-o", &to, &from])?;
-    Ok(library)
+    command::compile(dir, ("wall", SOURCE), "wall.so", &["-shared", "-fPIC"])
 }
 
 /// What a program needs in its environment to have the clock of `file`, which is right to begin with.

@@ -16,16 +16,14 @@ use super::command;
 use super::error::LabError;
 use super::frame;
 use super::net::{CONTROL_PORT, MAX_FRAME, Network, WIRE, host_mac, host_name};
+use super::observer::packet_socket;
 use super::{Lab, Space};
 use crate::Rng;
 use crate::queue::Queue;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, eth, recvfrom,
-    sendto, socket_with, sockopt,
-};
+use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, eth, recvfrom, sendto, sockopt};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -242,9 +240,7 @@ fn unrule(switch: &Space) -> Result<(), LabError> {
 /// A packet socket that hears every interface of the namespace.
 fn open() -> Result<OwnedFd, LabError> {
     let refused = |source| LabError::system("open a packet socket", source);
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (family, kind) = (AddressFamily::PACKET, SocketType::RAW);
-    let socket = socket_with(family, kind, flags, Some(eth::ALL)).map_err(refused)?;
+    let socket = packet_socket(eth::ALL).map_err(refused)?;
     sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).map_err(refused)?;
     Ok(socket)
 }
