@@ -557,7 +557,7 @@ impl Core {
             incarnation: heartbeat.incarnation,
             boot: heartbeat.boot,
             seq: heartbeat.seq,
-            membership: self.promises.newest_configuration(self.raft.membership),
+            membership: self.newest_configuration(),
         }
     }
 
@@ -566,14 +566,24 @@ impl Core {
         let had = self.has_lease(now);
         #[cfg(feature = "mutations")]
         self.lease.resent(seq, now, self.pace.usable_ms());
-        if self.raft.covers(membership) {
-            self.lease.acked(voter, seq);
-            self.relet();
-        }
+        self.count(voter, seq, membership);
         // Nothing is given to a host without a lease: say at once that there is one.
         if !had && self.has_lease(now) {
             self.next_heartbeat = now;
         }
+    }
+
+    /// Counts it, if this host knows of the voters that it names.
+    fn count(&mut self, voter: HostId, seq: u64, membership: EntryId) {
+        if self.raft.covers(membership) {
+            self.lease.acked(voter, seq);
+            self.relet();
+        }
+    }
+
+    /// The last voters that stand in this host's log.
+    fn newest_configuration(&self) -> EntryId {
+        self.promises.newest_configuration(self.raft.membership)
     }
 
     /// The answer to `AskFence`, if this voter has the fence on disk.
@@ -610,11 +620,8 @@ impl Core {
                 .promises
                 .acknowledge(&self.state, self.me, &heartbeat, now)
             {
-                let newest = self.promises.newest_configuration(self.raft.membership);
-                if self.raft.covers(newest) {
-                    self.lease.acked(self.me, self.seq);
-                    self.relet();
-                }
+                let newest = self.newest_configuration();
+                self.count(self.me, self.seq, newest);
             }
         }
         self.view.observe(self.me, heartbeat, now);

@@ -203,13 +203,13 @@ pub(crate) fn longest_lease_ms(state: &State) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use statemachine::{Boot, Host, Incarnation};
 
     const FENCE: EntryId = EntryId {
         term: 3,
         leader: HostId(1),
         index: 7,
     };
-    use statemachine::{Boot, Host, Incarnation};
 
     fn fenced(host: HostId, index: u64) -> State {
         let mut state = State {
