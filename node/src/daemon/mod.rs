@@ -768,16 +768,14 @@ fn status_of(view: &RaftView) -> RaftStatus {
         .voters
         .iter()
         .map(|set| set.iter().copied().map(HostId).collect());
+    let entry = |at: Option<_>| at.map(watch::entry_id).unwrap_or_default();
     RaftStatus {
         term: view.term,
         leader: view.leader.map(HostId),
         am_leader: view.am_leader,
         voters: voters.collect(),
-        membership: view.membership.map(watch::entry_id).unwrap_or_default(),
-        committed: view
-            .committed_membership
-            .map(watch::entry_id)
-            .unwrap_or_default(),
+        membership: entry(view.membership),
+        committed: entry(view.committed_membership),
         learners: view
             .nodes
             .keys()

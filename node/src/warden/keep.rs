@@ -62,15 +62,12 @@ pub fn run() -> ExitCode {
 fn serve(line: &Shared) -> Result<(), Cut> {
     let begin = first_order(line)?;
     steady_all();
-    let drawn = Secret::draw().map_err(|error| error.to_string());
-    let (driver, secret) = match (lay(&begin.tag), drawn) {
+    let drawn = Secret::draw().map_err(|error| (error.to_string(), false));
+    let laid =
+        lay(&begin.tag).map_err(|error| (error.to_string(), matches!(error, NoGate::InUse { .. })));
+    let (driver, secret) = match (laid, drawn) {
         (Ok(driver), Ok(secret)) => (driver, secret),
-        (Err(error), _) => {
-            let (reason, taken) = (error.to_string(), matches!(error, NoGate::InUse { .. }));
-            return line.tell(&Told::NoGate { reason, taken });
-        }
-        (_, Err(reason)) => {
-            let taken = false;
+        (Err((reason, taken)), _) | (_, Err((reason, taken))) => {
             return line.tell(&Told::NoGate { reason, taken });
         }
     };
