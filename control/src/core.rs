@@ -5,23 +5,24 @@
 //!
 //! Limits: one plan is in flight at a time; while it is, the next is not drawn.
 
+mod beat;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use statemachine::{
-    ArrayCommand, Boot, Command, Epoch, GroupName, Host, HostId, Incarnation, LogTime, Mutation,
-    State, mutated,
+    ArrayCommand, Boot, Command, Epoch, GroupName, Host, HostId, LogTime, Mutation, State, mutated,
 };
 
 use crate::agent::manageable;
 use crate::clients::Clients;
-use crate::currency::{Currency, Glance};
+use crate::currency::Currency;
 use crate::fence::{Moves, Scene};
 use crate::pace::{Pace, Settling};
 use crate::{
-    Agent, Client, EntryId, Event, Fences, Heartbeat, HostAction, HostEvent, Instant, Lease,
-    LogMark, Message, Output, Promises, RaftStatus, View, Vow, facts, plan,
+    Agent, Client, EntryId, Event, Fences, HostAction, HostEvent, Instant, Lease, LogMark, Message,
+    Output, Promises, RaftStatus, View, Vow, facts, plan,
 };
 
 /// A plan whose answer does not come is given up after this long, in ms; it may still be applied,
@@ -30,10 +31,6 @@ const PLAN_BOUND_MS: u64 = 3_000;
 /// A host that does not let go is fenced after this long, in ms: the longest release script (5 s by
 /// default) and then some.
 const RELEASE_BOUND_MS: u64 = 15_000;
-
-/// Up to so many hosts learners get heartbeats too: 16 x 15 x 10 datagrams a second in the whole array
-/// at `lan` timing. In a larger one a learner that is promoted may cost its peers one renewal.
-const HEARD_BY_ALL: usize = 16;
 
 /// A host's control.
 pub struct Core {
@@ -45,6 +42,9 @@ pub struct Core {
     lease: Lease,
     /// Until when a quorum of each voter set has acknowledged: see `relet`.
     let_until: Option<Instant>,
+    /// Whether the last heartbeat asked for a lease, and `let_until` when one last did: see `asks`.
+    asked: bool,
+    asked_at: Option<Instant>,
     promises: Promises,
     view: View,
     fences: Fences,
@@ -100,6 +100,8 @@ impl Core {
             raft: RaftStatus::default(),
             lease: Lease::default(),
             let_until: None,
+            asked: true,
+            asked_at: None,
             promises,
             view,
             fences: Fences::default(),
@@ -234,11 +236,6 @@ impl Core {
             Some(deadline) => deadline,
             None => self.let_until,
         }
-    }
-
-    /// Looks anew until when the acknowledgements reach: after each that came, and each change of voters.
-    fn relet(&mut self) {
-        self.let_until = self.lease.deadline(&self.raft.voters);
     }
 
     /// Notes whether the log, appended or applied, takes something from this host. If so, its lease stays
@@ -549,133 +546,6 @@ impl Core {
                 self.fences.heard(from, host, well);
                 true
             }
-        }
-    }
-
-    fn ack_of(&self, heartbeat: &Heartbeat) -> Message {
-        Message::Ack {
-            incarnation: heartbeat.incarnation,
-            boot: heartbeat.boot,
-            seq: heartbeat.seq,
-            membership: self.newest_configuration(),
-        }
-    }
-
-    /// A voter acknowledged a heartbeat of this start and incarnation.
-    fn acked(&mut self, now: Instant, voter: HostId, seq: u64, membership: EntryId) {
-        let had = self.has_lease(now);
-        #[cfg(feature = "mutations")]
-        self.lease.resent(seq, now, self.pace.usable_ms());
-        self.count(voter, seq, membership);
-        // Nothing is given to a host without a lease: say at once that there is one.
-        if !had && self.has_lease(now) {
-            self.next_heartbeat = now;
-        }
-    }
-
-    /// Counts it, if this host knows of the voters that it names.
-    fn count(&mut self, voter: HostId, seq: u64, membership: EntryId) {
-        if self.raft.covers(membership) {
-            self.lease.acked(voter, seq);
-            self.relet();
-        }
-    }
-
-    /// The last voters that stand in this host's log.
-    fn newest_configuration(&self) -> EntryId {
-        self.promises.newest_configuration(self.raft.membership)
-    }
-
-    /// The answer to `AskFence`, if this voter has the fence on disk.
-    fn fence_status(
-        &self,
-        now: Instant,
-        host: HostId,
-        fence: EntryId,
-        lease_ms: u32,
-    ) -> Option<Message> {
-        let remaining_us = self
-            .promises
-            .remaining_us(&self.state, host, fence, lease_ms, now)?;
-        Some(Message::FenceStatus {
-            host,
-            entry: fence,
-            remaining_us,
-        })
-    }
-
-    /// Sends a heartbeat to every voter; to itself without a datagram.
-    fn beat(&mut self, now: Instant, out: &mut Vec<Output>) {
-        self.seq += 1;
-        self.next_heartbeat = now.plus_ms(u64::from(self.pace.heartbeat_ms));
-        self.lease.sent(self.seq, now, self.pace.usable_ms());
-        let heartbeat = self.heartbeat(now);
-        for to in self.listeners() {
-            if to != self.me {
-                out.push(Output::Send {
-                    to,
-                    message: Message::Heartbeat(heartbeat.clone()),
-                });
-            } else if self
-                .promises
-                .acknowledge(&self.state, self.me, &heartbeat, now)
-            {
-                let newest = self.newest_configuration();
-                self.count(self.me, self.seq, newest);
-            }
-        }
-        self.view.observe(self.me, heartbeat, now);
-        let lease = self.lease_deadline();
-        let glance = Glance {
-            me: self.me,
-            applied: self.state.index,
-            lease,
-            raft: &self.raft,
-            view: &self.view,
-        };
-        self.currency.look(now, &glance);
-    }
-
-    /// Who gets heartbeats: every voter of every active configuration, and in a small array the learners
-    /// too. Their acknowledgements count once they vote, so a lease lives on while they are promoted.
-    fn listeners(&self) -> BTreeSet<HostId> {
-        let mut listeners = self.raft.voters_all();
-        if listeners.len() + self.raft.learners.len() <= HEARD_BY_ALL {
-            listeners.extend(&self.raft.learners);
-        }
-        listeners
-    }
-
-    fn has_lease(&self, now: Instant) -> bool {
-        self.lease_deadline().is_some_and(|deadline| deadline > now)
-    }
-
-    fn incarnation(&self) -> Option<Incarnation> {
-        self.state.hosts.get(&self.me).map(|me| me.incarnation)
-    }
-
-    fn heartbeat(&self, now: Instant) -> Heartbeat {
-        Heartbeat {
-            incarnation: self.incarnation().unwrap_or_default(),
-            boot: self.boot,
-            seq: self.seq,
-            applied: self.state.index,
-            membership: self.raft.membership,
-            lease_ms: self.pace.lease_ms,
-            lease_ok: self.has_lease(now),
-            vow: self.vow,
-            report: self.agent.report(&self.state, self.me),
-        }
-    }
-
-    /// A lease that reaches further is told to the gate at once.
-    fn renew(&mut self, now: Instant, out: &mut Vec<Output>) {
-        let lease = self.lease_deadline().filter(|deadline| *deadline > now);
-        if let Some(deadline) = lease.filter(|deadline| *deadline > self.renewed)
-            && self.agent.serves()
-        {
-            self.renewed = deadline;
-            out.push(Output::Perform(HostAction::Renew { deadline }));
         }
     }
 

@@ -83,7 +83,7 @@ pub struct Heartbeat {
     pub applied: u64,
     /// The newest voter configuration that it knows of.
     pub membership: EntryId,
-    /// The L that it counts with, in ms.
+    /// The lease that it asks for, in ms: the L that it counts with, or 0 for none.
     pub lease_ms: u32,
     /// Whether its lease is valid.
     pub lease_ok: bool,

@@ -7,7 +7,7 @@
 //! Limits: what was in force before this start of the daemon is not known here; such a host begins with
 //! no lease, so it loses none.
 
-use statemachine::{ArrayCommand, Command, State, Timing, usable_ms};
+use statemachine::{ArrayCommand, Command, State, Timing};
 
 use crate::{Instant, View};
 
@@ -40,11 +40,6 @@ impl Pace {
                 lease_ms: self.lease_ms.min(newest.lease_ms),
             },
         };
-    }
-
-    /// How long a lease lasts from the send of a heartbeat, in ms.
-    pub(crate) fn usable_ms(&self) -> u64 {
-        usable_ms(self.lease_ms)
     }
 }
 
@@ -121,11 +116,11 @@ mod tests {
     fn a_host_keeps_the_strictest_pace_until_the_change_settles() {
         let mut pace = Pace::of(&Timing::LAN);
         pace.follow(&state(Timing::FAST, 300));
-        assert_eq!((pace.heartbeat_ms, pace.usable_ms()), (20, 72));
+        assert_eq!((pace.heartbeat_ms, pace.lease_ms), (20, 80));
         pace.follow(&state(Timing::WAN, 300));
-        assert_eq!((pace.heartbeat_ms, pace.usable_ms()), (20, 72));
+        assert_eq!((pace.heartbeat_ms, pace.lease_ms), (20, 80));
         pace.follow(&state(Timing::WAN, 0));
-        assert_eq!((pace.heartbeat_ms, pace.usable_ms()), (1000, 3600));
+        assert_eq!((pace.heartbeat_ms, pace.lease_ms), (1000, 4000));
     }
 
     /// Goal: a change settles only when every host that is up has applied it in its current start, and

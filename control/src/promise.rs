@@ -114,6 +114,10 @@ impl Promises {
         if heartbeat.lease_ms > longest_lease_ms(state) {
             return false;
         }
+        // It says that it lives, and asks for nothing.
+        if heartbeat.lease_ms == 0 {
+            return true;
+        }
         let end = now.plus_ms(u64::from(longest_lease_ms(state)));
         let end = self.holes.note(from, end);
         let promised = self.ends.entry(from).or_default();

@@ -1,8 +1,7 @@
 //! Owners that are lost: killed, stopped, deaf, cut off; and whoever dies while their fence goes on.
 
 use super::{
-    Done, ELECTION, INTO_A_FENCE, TAKEN, TAKEN_FROM_DEAF, TAKEN_FROM_SILENT, beside, broken,
-    fences, lost, silent, split, stop_for,
+    Done, ELECTION, INTO_A_FENCE, TAKEN, beside, broken, fences, lost, silent, split, stop_for,
 };
 use crate::drill::blow::in_a_fence;
 use crate::drill::{Drill, DrillError, GAP, HOME};
@@ -51,13 +50,13 @@ pub fn stopped(drill: &mut Drill<'_>, is_long: bool) -> Done {
 }
 
 pub fn deaf_owner(drill: &mut Drill<'_>, _: bool) -> Done {
-    for (datagrams, what, line) in [
-        (true, "no voter's heartbeats", TAKEN_FROM_SILENT),
-        (false, "no voter, not even Raft", TAKEN_FROM_DEAF),
+    for (datagrams, what) in [
+        (true, "no voter's heartbeats"),
+        (false, "no voter, not even Raft"),
     ] {
         drill.line(
             &format!("an owner that hears {what}, taken over after"),
-            line,
+            TAKEN,
             |drill| {
                 let (_, owner) = drill.leader_and_owner()?;
                 let faults = lost(&beside(drill, &[owner]), &[owner], datagrams);

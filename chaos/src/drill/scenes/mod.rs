@@ -24,13 +24,8 @@ const LEASE: Duration = Duration::from_millis(LEASE_MS);
 const LATE: Duration = Duration::from_millis(10);
 /// R of the timing `lan`: max(D, L) + 300 ms.
 const TAKEN: Duration = Duration::from_millis(600);
-/// Where Raft alone reaches the owner: it says that it has no lease with its next heartbeat.
-const TAKEN_FROM_SILENT: Duration = Duration::from_millis(700);
 /// Longest election of the timing `lan`: a follower waits its longest time-out twice.
 const ELECTION: Duration = Duration::from_millis(600);
-/// Taken over from a host that still speaks and hears nothing, Raft neither: voters go on to promise it
-/// leases, which it does not hear of, until its fence: L more than R, and the fence's own time.
-const TAKEN_FROM_DEAF: Duration = Duration::from_millis(1_200);
 /// What was done by hand is mended by then.
 const MENDED: Duration = Duration::from_millis(100);
 /// Moments into a fence at which somebody is killed, in ms.
