@@ -63,6 +63,7 @@ impl<'lab> Hit<'lab> {
     pub fn hit(&mut self, kind: Kind, run: u32) -> Result<(), ArrayError> {
         wait_until(now().after(REST + PHASE * (run % PHASES)));
         let host = self.victim(kind)?;
+        self.array.explain_no_more();
         let began = now();
         let injected = self.begin(kind, host)?;
         wait_until(began.after(LASTS));
@@ -107,7 +108,7 @@ impl<'lab> Hit<'lab> {
             Kind::Stop => {
                 let process = array.daemon(host)?;
                 let scope = Scope::Family;
-                return Ok(vec![self.lab.inject(&Fault::Stop { process, scope })?]);
+                return Ok(vec![array.inject(&Fault::Stop { process, scope })?]);
             }
             Kind::Partition | Kind::PartitionLeader => {
                 let cut = |network| self.lab.inject(&Fault::Partition { host, network });

@@ -215,12 +215,16 @@ impl Blow {
             } => in_a_fence(drill, host, voter, after, ms)?,
             // The daemon mends these itself: they are never undone. A gate that its daemon owns (from
             // kernel 6.9 on) is not flushed at all.
-            Blow::Flush { host } => drop(drill.lab.inject(&Fault::FlushRules { host })?),
+            Blow::Flush { host } => drop(drill.array.inject(&Fault::FlushRules { host })?),
             Blow::Delete { host, address } => {
                 // As rais puts it on: the subnet is the host's own already. It may have moved by now.
                 let whole = if address.is_ipv4() { 32 } else { 128 };
                 let address = format!("{address}/{whole}");
-                drop(drill.lab.inject(&Fault::DeleteAddress { host, address })?);
+                drop(
+                    drill
+                        .array
+                        .inject(&Fault::DeleteAddress { host, address })?,
+                );
             }
             _ => {}
         }
@@ -321,7 +325,9 @@ pub(super) fn in_a_fence(
     let at = drill.array.stop(host, Scope::Family)?;
     match events.wait("hostFencing", FENCE) {
         Some(_) => drill.stop.pause(after),
-        None => println!("      no fence within {:?}", now().since(at)),
+        None => drill
+            .stop
+            .say(format_args!("      no fence within {:?}", now().since(at))),
     }
     drill.array.kill(voter, Scope::Family)?;
     drill.array.start(voter)?;

@@ -154,6 +154,7 @@ impl<'lab> Drill<'lab> {
             return Err(DrillError::Stopped);
         }
         self.array.revive()?;
+        self.array.explain_no_more();
         let began = now();
         let worked = work(self);
         let undone = now();
@@ -169,8 +170,10 @@ impl<'lab> Drill<'lab> {
         self.struck.push(struck.clone());
         let (number, took) = (self.struck.len(), struck.ended.since(undone));
         match &home {
-            Ok(()) => println!("{number:>4}  {blow}: home and audited after {took:.1?}"),
-            Err(error) => println!("{number:>4}  {blow}: {error}"),
+            Ok(()) => self.stop.say(format_args!(
+                "{number:>4}  {blow}: home and audited after {took:.1?}"
+            )),
+            Err(error) => self.stop.say(format_args!("{number:>4}  {blow}: {error}")),
         }
         home.map(|()| struck)
     }
@@ -195,7 +198,7 @@ impl<'lab> Drill<'lab> {
     fn hold(&mut self, faults: &[Fault], ms: u64) -> Result<At, DrillError> {
         let mut injected = Vec::new();
         for fault in faults {
-            injected.push(self.lab.inject(fault)?);
+            injected.push(self.array.inject(fault)?);
         }
         let at = now();
         self.stop.pause(ms);
@@ -311,7 +314,7 @@ impl<'lab> Drill<'lab> {
             ""
         };
         let figure = format!("{what} {all:.2?}, wanted {line:.1?}{note}");
-        println!("      {figure}");
+        self.stop.say(format_args!("      {figure}"));
         self.figures.push(figure.clone());
         let most = if busy { GAP } else { line };
         match all.last() {
@@ -325,6 +328,7 @@ impl<'lab> Drill<'lab> {
     /// # Errors
     /// The observer failed.
     pub fn end(self, title: &str, mut broken: Vec<String>) -> Result<Told, DrillError> {
+        broken.extend(self.array.crashes());
         let report = self.observer.stop()?;
         broken.extend(complaints(&report, &self.struck));
         Ok(Told {

@@ -245,7 +245,7 @@ pub fn play(
     let (mut broken, mut titles) = (Vec::new(), Vec::new());
     for one in scenarios {
         let title = format!("{} {}: {}", one.number, one.name, one.fault);
-        println!("{title}");
+        stop.say(format_args!("{title}"));
         titles.push(title);
         match (one.play)(&mut drill, is_long) {
             Ok(()) => {}

@@ -2,6 +2,8 @@
 //! work is undone first.
 
 use crate::lab::{now, wait_until};
+use std::fmt::Display;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +25,13 @@ impl Stop {
     #[must_use]
     pub fn is_told(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Prints a line for people. Whoever reads no more wants no more.
+    pub(super) fn say(&self, line: impl Display) {
+        if writeln!(std::io::stdout(), "{line}").is_err() {
+            self.tell();
+        }
     }
 
     /// Waits for `ms`, or until it is said.

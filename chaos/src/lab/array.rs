@@ -9,7 +9,9 @@
 //! Daemons end with their handles; data and logs go with the lab.
 
 use super::clock::{self, At};
+use super::ends::{Ends, panic_of};
 use super::error::LabError;
+use super::fault::{Fault, Injected};
 use super::net::{CONTROL_PORT, Network, host_name};
 use super::process::{Process, Scope};
 use super::{Lab, Observer, wall};
@@ -66,6 +68,16 @@ pub enum ArrayError {
         /// What was typed.
         command: String,
         /// Its standard error.
+        said: String,
+    },
+    /// A daemon ended, and nothing that was done explains it.
+    #[error("the daemon of h{host} ended by itself ({status}); its log ends:\n{said}")]
+    Crashed {
+        /// Where.
+        host: u8,
+        /// Its exit status.
+        status: String,
+        /// The last lines of its log.
         said: String,
     },
     /// Something did not come about in time.
@@ -153,6 +165,7 @@ pub struct Array<'lab> {
     spec: ArraySpec,
     data: Vec<PathBuf>,
     daemons: Vec<Option<Process>>,
+    ends: Ends,
 }
 
 impl<'lab> Array<'lab> {
@@ -189,6 +202,7 @@ impl<'lab> Array<'lab> {
             spec,
             data: Vec::new(),
             daemons: vec![None; usize::from(hosts)],
+            ends: Ends::default(),
         };
         array.set_up()?;
         Ok(array)
@@ -291,13 +305,28 @@ impl<'lab> Array<'lab> {
     /// # Errors
     /// It does not run.
     pub fn daemon(&self, host: u8) -> Result<Process, ArrayError> {
+        self.latest(host)
+            .filter(Process::is_running)
+            .ok_or_else(|| {
+                let what = format!("the daemon of h{host} does not run");
+                let allowed = "a running one, or start it".to_owned();
+                LabError::Range { what, allowed }.into()
+            })
+    }
+
+    /// The daemon that was started last on `host`, whether it runs or not.
+    fn latest(&self, host: u8) -> Option<Process> {
         let slot = usize::from(host).checked_sub(1);
-        let daemon = slot.and_then(|slot| self.daemons.get(slot)?.clone());
-        daemon.filter(Process::is_running).ok_or_else(|| {
-            let what = format!("the daemon of h{host} does not run");
-            let allowed = "a running one, or start it".to_owned();
-            LabError::Range { what, allowed }.into()
-        })
+        slot.and_then(|slot| self.daemons.get(slot)?.clone())
+    }
+
+    /// Applies `fault`. Daemons may end by it where faults of its kind end them.
+    ///
+    /// # Errors
+    /// As for [`Lab::inject`].
+    pub fn inject(&self, fault: &Fault) -> Result<Injected, LabError> {
+        self.ends.allow_fault(fault, self.spec.hosts);
+        self.lab.inject(fault)
     }
 
     /// Adds `text` to the configuration of `host`, whose daemon reads it again.
@@ -315,7 +344,7 @@ impl<'lab> Array<'lab> {
     /// Starts the daemon of `host` (again).
     ///
     /// # Errors
-    /// No such host, or the system says no.
+    /// No such host, the one before crashed, or the system says no.
     pub fn start(&mut self, host: u8) -> Result<(), ArrayError> {
         self.start_under(host, &[])
     }
@@ -326,6 +355,7 @@ impl<'lab> Array<'lab> {
     /// As for [`Array::start`].
     pub fn start_under(&mut self, host: u8, words: &[&str]) -> Result<(), ArrayError> {
         let space = self.lab.host(host)?;
+        self.judge(host)?;
         let slot = usize::from(host).checked_sub(1);
         let binary = slot.and_then(|slot| self.binaries.get(slot));
         let binary = binary.unwrap_or(&self.binary);
@@ -344,6 +374,7 @@ impl<'lab> Array<'lab> {
         if let Some(slot) = slot.and_then(|slot| self.daemons.get_mut(slot)) {
             *slot = Some(daemon);
         }
+        self.ends.begun(host);
         Ok(())
     }
 
@@ -356,10 +387,39 @@ impl<'lab> Array<'lab> {
         Ok(())
     }
 
+    /// Whether the daemon of `host` runs, or has ended for a reason that what was done explains.
+    fn judge(&self, host: u8) -> Result<(), ArrayError> {
+        let latest = self.latest(host);
+        latest.map_or(Ok(()), |daemon| self.ends.judge(host, &daemon))
+    }
+
+    /// What is done next may keep the wardens of all hosts from their work, whose daemons then end.
+    pub fn wardens_may_hang(&self) {
+        (1..=self.spec.hosts).for_each(|host| self.ends.allow_stop(host));
+    }
+
+    /// What was done so far explains no end of a daemon that comes later.
+    pub fn explain_no_more(&self) {
+        self.ends.forget();
+    }
+
+    /// What daemons did that they must not, in words: crashes, and panics of those that run on.
+    #[must_use]
+    pub fn crashes(&self) -> Vec<String> {
+        let of = |host: u8| match self.judge(host) {
+            Ok(()) => {
+                let line = panic_of(&self.latest(host)?)?;
+                Some(format!("h{host}: {line}"))
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        (1..=self.spec.hosts).filter_map(of).collect()
+    }
+
     /// Starts the daemons that have ended, as a service manager would. Gives which.
     ///
     /// # Errors
-    /// The system says no.
+    /// One crashed; the system says no.
     pub fn revive(&mut self) -> Result<Vec<u8>, ArrayError> {
         let ended = |host: &u8| self.daemon(*host).is_err();
         let ended: Vec<u8> = (1..=self.spec.hosts).filter(ended).collect();
@@ -369,12 +429,19 @@ impl<'lab> Array<'lab> {
         Ok(ended)
     }
 
-    /// SIGKILL to `whom` of the daemon of `host`. Gives when.
+    /// SIGKILL to `whom` of the daemon of `host`, which ends by that. Gives when.
     ///
     /// # Errors
-    /// It does not run.
+    /// It does not run, or goes on without its children.
     pub fn kill(&self, host: u8, whom: Scope) -> Result<At, ArrayError> {
-        Ok(self.daemon(host)?.kill(whom)?)
+        let daemon = self.daemon(host)?;
+        self.ends.allow_kill(host, whom);
+        let at = daemon.kill(whom)?;
+        if whom == Scope::Children && !daemon.wait_exit(END) {
+            let what = format!("h{host} ends without its warden");
+            return Err(ArrayError::Late { what, limit: END });
+        }
+        Ok(at)
     }
 
     /// SIGSTOP to `whom` of the daemon of `host`. Gives when.
@@ -382,7 +449,9 @@ impl<'lab> Array<'lab> {
     /// # Errors
     /// It does not run.
     pub fn stop(&self, host: u8, whom: Scope) -> Result<At, ArrayError> {
-        Ok(self.daemon(host)?.stop(whom)?)
+        let daemon = self.daemon(host)?;
+        self.ends.allow_stop(host);
+        Ok(daemon.stop(whom)?)
     }
 
     /// SIGCONT to all of the family: who was not stopped does not mind. Gives when.
@@ -396,15 +465,34 @@ impl<'lab> Array<'lab> {
     /// SIGTERM, and waits for the end. Gives when it was asked.
     ///
     /// # Errors
-    /// It does not run, or does not end.
+    /// It does not run, does not end, or ends with an error.
     pub fn terminate(&self, host: u8) -> Result<At, ArrayError> {
-        let daemon = self.daemon(host)?;
-        let at = daemon.terminate()?;
-        if daemon.wait_exit(END) {
-            return Ok(at);
+        self.terminate_all([host])
+    }
+
+    /// As [`Array::terminate`], for all `hosts` at once. Gives when the last one was asked.
+    ///
+    /// # Errors
+    /// As for [`Array::terminate`].
+    pub fn terminate_all(&self, hosts: impl IntoIterator<Item = u8>) -> Result<At, ArrayError> {
+        let of = |host| Ok((host, self.daemon(host)?));
+        let daemons: Vec<_> = hosts
+            .into_iter()
+            .map(of)
+            .collect::<Result<_, ArrayError>>()?;
+        let mut at = clock::now();
+        for (host, daemon) in &daemons {
+            self.ends.allow_end(*host);
+            at = daemon.terminate()?;
         }
-        let what = format!("h{host} ends after SIGTERM");
-        Err(ArrayError::Late { what, limit: END })
+        for (host, daemon) in &daemons {
+            if !daemon.wait_exit(END) {
+                let what = format!("h{host} ends after SIGTERM");
+                return Err(ArrayError::Late { what, limit: END });
+            }
+            self.ends.judge(*host, daemon)?;
+        }
+        Ok(at)
     }
 
     /// Ends the daemon of `host` with SIGTERM and starts it again.
@@ -587,13 +675,19 @@ impl<'lab> Array<'lab> {
     /// As [`Array::wait_home`], and starts on the way what has ended ([`Array::revive`]).
     ///
     /// # Errors
-    /// As for [`Array::wait_home`] and [`Array::revive`].
+    /// As for [`Array::wait_home`] and [`Array::revive`]: a daemon that crashed is not got over.
     pub fn bring_home(&mut self, observer: &Observer, limit: Duration) -> Result<At, ArrayError> {
         let end = clock::now().after(limit);
         loop {
             let revived = self.revive()?;
             if !revived.is_empty() {
                 eprintln!("   started again: {revived:?}");
+            }
+            // The kernel answers for a dead daemon as long as its lease lasts: home is who speaks.
+            for host in revived {
+                self.until(limit, &format!("h{host} answers or ends"), |array| {
+                    array.daemon(host).is_err() || array.status(host).is_ok()
+                })?;
             }
             let Some((address, host)) = self.stray(observer, clock::now().after(REVIVE)) else {
                 return Ok(clock::now());
@@ -637,7 +731,8 @@ impl<'lab> Array<'lab> {
         while !came(self) {
             if clock::now() >= end {
                 let status = self.rais(1, &["status"]).unwrap_or_else(|e| e.to_string());
-                let what = format!("{what}; h1 says:\n{status}");
+                let crashes = self.crashes().join("\n");
+                let what = format!("{what}; h1 says:\n{status}\n{crashes}");
                 return Err(ArrayError::Late { what, limit });
             }
             // A poll of another process: there is no event to await.

@@ -13,6 +13,7 @@ pub mod array;
 mod clock;
 mod command;
 mod disk;
+mod ends;
 mod error;
 mod fault;
 mod follow;

@@ -11,8 +11,10 @@ use super::names;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,16 +39,24 @@ struct Inner {
     name: String,
     pid: u32,
     log: PathBuf,
+    /// Where its own lines begin in the log, which those before it wrote as well.
+    log_from: u64,
     child: Mutex<Child>,
 }
 
 impl Process {
-    pub(super) fn new(host: &str, name: &str, child: Child, log: PathBuf) -> Self {
+    pub(super) fn new(
+        host: &str,
+        name: &str,
+        child: Child,
+        (log, log_from): (PathBuf, u64),
+    ) -> Self {
         Self(Arc::new(Inner {
             host: host.to_owned(),
             name: name.to_owned(),
             pid: child.id(),
             log,
+            log_from,
             child: Mutex::new(child),
         }))
     }
@@ -63,10 +73,30 @@ impl Process {
         &self.0.log
     }
 
+    /// The number of its host, if it runs on one.
+    pub(super) fn host(&self) -> Option<u8> {
+        self.0.host.strip_prefix('h')?.parse().ok()
+    }
+
+    /// What it and its children have written to its log.
+    pub(super) fn said(&self) -> String {
+        let mut said = Vec::new();
+        let _ = File::open(&self.0.log).and_then(|mut log| {
+            log.seek(SeekFrom::Start(self.0.log_from))?;
+            log.read_to_end(&mut said)
+        });
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
     /// Whether it still runs (or is stopped).
     #[must_use]
     pub fn is_running(&self) -> bool {
         matches!(self.0.lock().try_wait(), Ok(None))
+    }
+
+    /// How it ended; none while it runs.
+    pub(super) fn exit_status(&self) -> Option<ExitStatus> {
+        self.0.lock().try_wait().ok().flatten()
     }
 
     /// Kills it (SIGKILL). A family is stopped first, so that no one of it sees another die.
@@ -217,7 +247,7 @@ mod tests {
 
     fn sleeper() -> Process {
         let child = Command::new("sleep").arg("60").spawn().unwrap();
-        Process::new("here", "sleep", child, PathBuf::from("none"))
+        Process::new("here", "sleep", child, (PathBuf::from("none"), 0))
     }
 
     /// Goal: a process ends when killed, says so from then on, and is never signalled again.

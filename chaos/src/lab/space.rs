@@ -137,6 +137,7 @@ impl Space {
         let out = File::options().create(true).append(true).open(&log);
         let out = out.map_err(make)?;
         let err = out.try_clone().map_err(make)?;
+        let from = out.metadata().map_err(make)?.len();
         let child = command
             .stdin(Stdio::null())
             .stdout(out)
@@ -147,7 +148,7 @@ impl Space {
                 command: format!("{command:?}"),
                 source,
             })?;
-        Ok(Process::new(&self.label, name, child, log))
+        Ok(Process::new(&self.label, name, child, (log, from)))
     }
 
     /// The processes that live in this namespace.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod calm;
+mod crashed;
 mod flood;
 mod guides;
 mod nginx;

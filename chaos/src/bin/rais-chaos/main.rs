@@ -9,6 +9,8 @@
 mod run;
 mod sim;
 
+use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: rais chaos COMMAND
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
         ["sim", ref words @ ..] => sim::run(words),
         ["run", ref words @ ..] => run::run(words),
         ["help" | "--help" | "-h"] => {
-            println!("{USAGE}");
+            say(USAGE);
             Ok(ExitCode::SUCCESS)
         }
         _ => Err("which command?".to_owned()),
@@ -51,4 +53,15 @@ fn main() -> ExitCode {
         eprintln!("rais chaos: {why}\n\n{USAGE}");
         ExitCode::from(2)
     })
+}
+
+/// Prints a line. Whoever reads no more ends the program quietly, as a pipe ends others.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing is said here while a lab is up, so there is nothing to undo"
+)]
+fn say(line: impl Display) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
 }

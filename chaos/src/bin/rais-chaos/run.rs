@@ -10,6 +10,8 @@ use chaos::drill::{
 use chaos::lab::array::{MAX_ARRAY, built_binary};
 use chaos::lab::{self, Lab, LabSpec};
 
+use super::say;
+
 /// Hosts, unless it is said.
 const HOSTS: u8 = 5;
 /// Fewer can't lose one and still have a quorum.
@@ -96,10 +98,10 @@ pub fn run(words: &[&str]) -> Result<ExitCode, String> {
     let asked = Asked::of(words)?;
     if asked.list {
         for one in &SCENARIOS {
-            println!(
+            say(format_args!(
                 "{:>3}  {:<18} {}\n{:24}passes: {}",
                 one.number, one.name, one.fault, "", one.passes
-            );
+            ));
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -129,7 +131,9 @@ fn play(asked: &Asked) -> Result<Told, String> {
 fn wild(asked: &Asked, stop: &Stop) -> Result<Told, chaos::drill::DrillError> {
     let seed = asked.seed.unwrap_or_else(|| lab::now().0 % SEEDS);
     let hosts = asked.hosts.unwrap_or(HOSTS);
-    println!("seed {seed}, {hosts} hosts; Ctrl-C ends it and takes the lab away");
+    say(format_args!(
+        "seed {seed}, {hosts} hosts; Ctrl-C ends it and takes the lab away"
+    ));
     let name = "chaos".to_owned();
     let lab = Lab::up(&LabSpec { hosts, name })?;
     let wanted = Random {
@@ -178,7 +182,7 @@ fn mind_signals(stop: Stop) -> Result<(), String> {
 fn tell(asked: &Asked, told: &Told) -> ExitCode {
     if let Some(path) = &asked.report {
         match std::fs::write(path, page(told, &version())) {
-            Ok(()) => println!("report: {}", path.display()),
+            Ok(()) => say(format_args!("report: {}", path.display())),
             Err(error) => {
                 eprintln!("rais chaos: cannot write {}: {error}", path.display());
                 return ExitCode::FAILURE;
@@ -186,7 +190,9 @@ fn tell(asked: &Asked, told: &Told) -> ExitCode {
         }
     }
     let (faults, audits, probes) = (told.struck.len(), told.audits, told.report.dual_probes());
-    println!("{faults} faults, {audits} clean audits, {probes} probes answered by two hosts");
+    say(format_args!(
+        "{faults} faults, {audits} clean audits, {probes} probes answered by two hosts"
+    ));
     for one in &told.broken {
         eprintln!("broken: {one}");
     }

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use chaos::{Hunt, Storm, lab, shrink};
 
+use super::say;
+
 /// Lines of a story that are shown without `--trace`.
 const SHOWN: usize = 40;
 
@@ -74,16 +76,16 @@ fn hosts(word: &str) -> Result<u64, String> {
 
 fn many(hunt: &Hunt) -> ExitCode {
     let began = lab::now();
-    let found = hunt.run(|seed, breach| println!("seed {seed}: {breach}"));
+    let found = hunt.run(|seed, breach| say(format_args!("seed {seed}: {breach}")));
     let took = lab::now().since(began).as_secs_f64();
     let rate = found.storms as f64 / took * 60.0;
-    println!(
+    say(format_args!(
         "{} storms of {} hosts and {} s each: {} broke a law; {took:.0} s, {rate:.0} a minute",
         found.storms,
         hunt.hosts,
         hunt.blows_ms / 1000,
         found.breaches.len(),
-    );
+    ));
     ExitCode::from(u8::from(!found.breaches.is_empty()))
 }
 
@@ -93,23 +95,23 @@ fn one(storm: &Storm, trace: bool, smaller: bool) -> ExitCode {
     if let Some(breach) = breach.as_ref().filter(|_| smaller) {
         let small = shrink(storm, breach.law, breach.at_ms);
         let (left, all) = (small.blows.len(), storm.blows.len());
-        println!("{left} of {all} faults are left:");
+        say(format_args!("{left} of {all} faults are left:"));
         for blow in &small.blows {
-            println!("{:>6} {:?}", blow.at_ms, blow.fault);
+            say(format_args!("{:>6} {:?}", blow.at_ms, blow.fault));
         }
         outcome = small.run();
     }
     let told = outcome.world.trace();
     let shown = if trace || smaller { usize::MAX } else { SHOWN };
-    told.last(shown).for_each(|line| println!("{line}"));
+    told.last(shown).for_each(say);
     let (lines, hash) = (told.len(), told.hash());
-    println!(
+    say(format_args!(
         "{lines} lines, hash {hash:016x}, {} faults",
         storm.blows.len()
-    );
+    ));
     match outcome.broken {
         Some(breach) => {
-            println!("broken: {breach}");
+            say(format_args!("broken: {breach}"));
             ExitCode::FAILURE
         }
         None => ExitCode::SUCCESS,

@@ -32,7 +32,7 @@ pub fn healed(drill: &mut Drill<'_>, is_long: bool) -> Done {
         |drill| {
             let mut cut = Vec::new();
             for fault in split(&[owner], &beside(drill, &[owner])) {
-                cut.push(drill.lab.inject(&fault)?);
+                cut.push(drill.array.inject(&fault)?);
             }
             let end = now().after(Duration::from_millis(ms));
             let busy = format!("h{busy}");
@@ -89,7 +89,9 @@ pub fn partitions(drill: &mut Drill<'_>, is_long: bool) -> Done {
         let struck = drill.strike(&format!("partition: {name}"), &[], hides, |drill| {
             drill.hold(&faults, ms).map(drop)
         })?;
-        println!("      keep their leases: {keep:?}");
+        drill
+            .stop
+            .say(format_args!("      keep their leases: {keep:?}"));
         if !hides {
             drill.no_gap(keep, struck.began)?;
         }
@@ -113,7 +115,7 @@ pub fn loss(drill: &mut Drill<'_>, is_long: bool) -> Done {
     let seen = Bad { hides: true, most };
     bad_network(drill, "30 % of all frames lost", &all, short, seen)?;
     let seed = now().0;
-    println!("      seed {seed}");
+    drill.stop.say(format_args!("      seed {seed}"));
     for (wire, seconds) in [(Wire::bad(seed), long), (Wire::worse(seed), short)] {
         let faults = Network::ALL.map(|network| Fault::Wire { network, wire });
         // Where acknowledgements take as long as leases, leases end and hosts are rightly fenced.
@@ -151,7 +153,7 @@ fn bad_network(
     let gaps = (1..=drill.array.hosts()).map(|host| drill.gap(host, began));
     let (gap, fenced) = (gaps.max().unwrap_or_default(), fenced.len());
     let figure = format!("{words}, {seconds} s: {fenced} failovers, longest gap {gap:.0?}");
-    println!("      {figure}");
+    drill.stop.say(format_args!("      {figure}"));
     drill.figures.push(figure.clone());
     if may.most.is_some_and(|most| fenced > most) {
         broken(figure)

@@ -85,15 +85,15 @@ pub fn hands(drill: &mut Drill<'_>, _: bool) -> Done {
                 &[owner],
                 false,
                 |drill| {
-                    drop(drill.lab.inject(&Fault::FlushRules { host: owner })?);
+                    drop(drill.array.inject(&Fault::FlushRules { host: owner })?);
                     let host = drill.lab.host(owner)?;
                     for table in host.nft_list(&["list", "tables"])?.lines() {
                         // From kernel 6.9 on they are the warden's own, and this is refused.
                         let refused = host.nft(&format!("delete {table}\n")).is_err();
-                        println!(
+                        drill.stop.say(format_args!(
                             "      delete {table}: {}",
                             if refused { "refused" } else { "done" }
-                        );
+                        ));
                     }
                     drill.stop.pause(1_000);
                     Ok(())
@@ -114,7 +114,7 @@ pub fn hands(drill: &mut Drill<'_>, _: bool) -> Done {
                     |drill| {
                         let address =
                             format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 });
-                        drop(drill.lab.inject(&Fault::DeleteAddress {
+                        drop(drill.array.inject(&Fault::DeleteAddress {
                             host: owner,
                             address,
                         })?);
@@ -175,7 +175,7 @@ fn rtnl_held(drill: &mut Drill<'_>, stops: bool) -> Done {
     };
     let mut waited = Duration::ZERO;
     let struck = drill.strike(&words, &hosts, true, |drill| {
-        let held = drill.lab.inject(&fault)?;
+        let held = drill.array.inject(&fault)?;
         if stops {
             drill.array.stop(owner, Scope::Family)?;
         }
@@ -187,7 +187,7 @@ fn rtnl_held(drill: &mut Drill<'_>, stops: bool) -> Done {
     let gaps = (1..=drill.array.hosts()).map(|host| drill.gap(host, struck.began));
     let gaps: Vec<Duration> = gaps.collect();
     let figure = format!("{words}: `ip link` elsewhere waited {waited:.1?}; gaps {gaps:.0?}");
-    println!("      {figure}");
+    drill.stop.say(format_args!("      {figure}"));
     drill.figures.push(figure.clone());
     if waited < Duration::from_millis(HELD_MS / 2) {
         return broken(format!("the lock was not held: {figure}"));
@@ -205,11 +205,16 @@ fn nftables_held(drill: &mut Drill<'_>, is_long: bool) -> Done {
         &[owner],
         true,
         |drill| {
+            // A transaction keeps a core for as long, and this lab has few.
+            drill.array.wardens_may_hang();
             let host = drill.lab.host(owner)?;
             for _ in 0..rounds {
                 let began = now();
                 host.nft(&rules)?;
-                println!("      a transaction of {:.1?}", now().since(began));
+                drill.stop.say(format_args!(
+                    "      a transaction of {:.1?}",
+                    now().since(began)
+                ));
             }
             Ok(())
         },
@@ -231,7 +236,7 @@ pub fn disk_full(drill: &mut Drill<'_>, _: bool) -> Done {
             &[host],
             false,
             |drill| {
-                let full = drill.lab.inject(&Fault::Full { host })?;
+                let full = drill.array.inject(&Fault::Full { host })?;
                 // Something to write.
                 let other = host % drill.array.hosts() + 1;
                 let name = format!("h{other}");
@@ -247,7 +252,9 @@ pub fn disk_full(drill: &mut Drill<'_>, _: bool) -> Done {
             },
         )?;
         let said = read().get(before..).unwrap_or_default().to_lowercase();
-        println!("      with a full disk it goes on: {goes_on}");
+        drill
+            .stop
+            .say(format_args!("      with a full disk it goes on: {goes_on}"));
         if !goes_on && !said.contains("space") {
             return broken(format!(
                 "h{host} ended, and its log does not say that the disk is full: {said}"

@@ -77,7 +77,7 @@ fn killed_in_a_fence(drill: &mut Drill<'_>, is_leader: bool, line: Duration) -> 
     // Each moment once; the line is held by the best of the last ones.
     for after in all.by_ref().take(INTO_A_FENCE.len() - 1) {
         let took = one_in_a_fence(drill, is_leader, after)?;
-        println!("      gap {took:.0?}");
+        drill.stop.say(format_args!("      gap {took:.0?}"));
     }
     drill.line(&format!("{whom} killed in a fence, gap"), line, |drill| {
         one_in_a_fence(drill, is_leader, all.next().unwrap_or_default())
@@ -161,11 +161,11 @@ pub fn voters_replaced(drill: &mut Drill<'_>, _: bool) -> Done {
         };
         let mut cut = Vec::new();
         for fault in split(&[owner, second], &beside(drill, &[owner, second])) {
-            cut.push(drill.lab.inject(&fault)?);
+            cut.push(drill.array.inject(&fault)?);
         }
         gone(drill, &[owner, second])?;
         for fault in split(&[third], &beside(drill, &out)) {
-            cut.push(drill.lab.inject(&fault)?);
+            cut.push(drill.array.inject(&fault)?);
         }
         gone(drill, &[owner, second, third])?;
         // A majority of the voters of before hear one another now: their word must count nothing.

@@ -36,15 +36,7 @@ pub fn restarts(drill: &mut Drill<'_>, _: bool) -> Done {
     let all = 1..=drill.array.hosts();
     drill.line("all daemons restarted at once, gap", GAP, |drill| {
         let struck = drill.strike("all daemons restarted at once", &[], true, |drill| {
-            let daemons: Result<Vec<_>, _> =
-                all.clone().map(|host| drill.array.daemon(host)).collect();
-            let daemons = daemons?;
-            for daemon in &daemons {
-                daemon.terminate()?;
-            }
-            if !daemons.iter().all(|daemon| daemon.wait_exit(HOME)) {
-                return broken("a daemon does not end");
-            }
+            drill.array.terminate_all(all.clone())?;
             for host in all.clone() {
                 drill.array.start(host)?;
             }
@@ -129,7 +121,7 @@ fn under(drill: &mut Drill<'_>, faults: &[Fault], drained: u8, words: &str, hide
     drill.strike(words, &[drained], hides, |drill| {
         let mut injected = Vec::new();
         for fault in faults {
-            injected.push(drill.lab.inject(fault)?);
+            injected.push(drill.array.inject(fault)?);
         }
         let done = drain(drill, drained);
         for one in injected {

@@ -88,7 +88,7 @@ fn rolled(drill: &mut Drill<'_>, lease: u32) -> Done {
             for host in out {
                 let by_s = TWO_YEARS_AND_MORE_S;
                 expires.push(drill.array.metric(host, EXPIRES)?);
-                ahead.push(drill.lab.inject(&Fault::Clock { host, by_s })?);
+                ahead.push(drill.array.inject(&Fault::Clock { host, by_s })?);
             }
         }
     }
@@ -104,7 +104,7 @@ fn out_of_time(drill: &mut Drill<'_>) -> Done {
     let (leader, owner) = drill.leader_and_owner()?;
     let before = drill.array.metric(leader, REFUSED)?;
     let by_s = TWO_YEARS_AND_MORE_S;
-    let ahead = drill.lab.inject(&Fault::Clock { host: owner, by_s })?;
+    let ahead = drill.array.inject(&Fault::Clock { host: owner, by_s })?;
     drill.array.restart(owner)?;
     counted(
         drill,
