@@ -89,20 +89,25 @@ pub(crate) struct Laws {
     pub(crate) reference: Reference,
     /// Only this one is looked at.
     only: Option<Law>,
+    /// `last_resort` is asked for: outside the promise of one holder (lease.md).
+    reduced: bool,
     first: Option<Breach>,
 }
 
 impl Laws {
-    pub(crate) fn new(only: Option<Law>) -> Self {
+    pub(crate) fn new(only: Option<Law>, reduced: bool) -> Self {
         Self {
             only,
+            reduced,
             ..Self::default()
         }
     }
 
     /// Notes a breach, unless there was one before.
     pub(crate) fn broken(&mut self, now_us: u64, law: Law, what: Option<String>) {
+        let of_one_holder = matches!(law, Law::OneGate | Law::OneAnswer | Law::Reference);
         if self.first.is_none()
+            && !(self.reduced && of_one_holder)
             && self.only.is_none_or(|only| only == law)
             && let Some(what) = what
         {

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use control::{Event, Output, Vow};
-use statemachine::{Boot, HostId, State};
+use statemachine::{Boot, HostId, QuorumLoss, State};
 
 use crate::checker::Laws;
 use crate::host::{self, BACKLOG, Due, SimHost};
@@ -118,7 +118,10 @@ impl World {
             inbox: VecDeque::new(),
             outputs: Vec::new(),
             trace: Trace::default(),
-            laws: Laws::new(setup.only),
+            laws: Laws::new(
+                setup.only,
+                setup.policy.quorum_loss == QuorumLoss::LastResort,
+            ),
             leaderless_since: None,
             changed_at: 0,
             knowledge: Knowledge::default(),

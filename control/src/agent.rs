@@ -31,6 +31,8 @@ pub enum HostAction {
         epoch: Epoch,
         /// End of the lease; checked again right before the address is added.
         deadline: Instant,
+        /// No lease rules out that another has it: ask the link first.
+        probe: bool,
     },
     /// The lease was renewed: what is held may be served until `deadline`. For a driver with a gate.
     Renew {
@@ -235,6 +237,7 @@ impl Agent {
                 group,
                 epoch,
                 deadline,
+                probe: false,
             });
         }
         actions

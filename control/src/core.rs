@@ -20,6 +20,7 @@ use crate::clients::Clients;
 use crate::currency::Currency;
 use crate::fence::{Moves, Scene};
 use crate::pace::{Pace, Settling};
+use crate::resort::{Resort, Scene as Resorting};
 use crate::{
     Agent, Client, EntryId, Event, Fences, HostAction, HostEvent, Instant, Lease, LogMark, Message,
     Output, Promises, RaftStatus, View, Vow, facts, plan,
@@ -72,6 +73,9 @@ pub struct Core {
     taken: Option<Option<Instant>>,
     pace: Pace,
     settling: Settling,
+    /// Whether any group asks for the last resort, and how far that has gone.
+    resorts: bool,
+    resort: Resort,
 }
 
 impl Core {
@@ -96,6 +100,8 @@ impl Core {
             config_seen: (state.membership.index, state.timing_index, now),
             pace: Pace::of(&state.timing),
             settling: Settling::default(),
+            resorts: Resort::is_asked(&state),
+            resort: Resort::default(),
             state,
             raft: RaftStatus::default(),
             lease: Lease::default(),
@@ -151,6 +157,10 @@ impl Core {
         self.mind_the_fence(before);
         self.view.look(&self.state, now);
         self.mind_the_quorum(now);
+        if self.resorts {
+            let (scene, resort) = self.resorting(now);
+            resort.look(&scene);
+        }
         self.renew(now, out);
         // An array at rest tells the same again and again: what follows from it was done before. What
         // time alone brings about is seen when `next_wake` says, though something else came first.
@@ -274,7 +284,8 @@ impl Core {
     /// A host that slept through its deadline lets go of all, even if an acknowledgement that waited for
     /// it makes its lease valid again: what the kernel's gate let run out cannot be renewed, only acquired.
     fn mind_the_lapse(&mut self, now: Instant, deadline: Option<Instant>, out: &mut Vec<Output>) {
-        if self.leased && deadline.is_none_or(|deadline| deadline <= now) {
+        let lapsed = self.leased && deadline.is_none_or(|deadline| deadline <= now);
+        if lapsed || self.resort.lapses(now, self.leased) {
             self.leased = false;
             let let_go = self
                 .agent
@@ -454,6 +465,10 @@ impl Core {
         self.written
             .retain(|index, _| *index > state.index || fenced.contains(index));
         self.clients.look(&state);
+        self.resorts = Resort::is_asked(&state);
+        if !self.resorts {
+            self.resort = Resort::default();
+        }
         self.state = state;
     }
 
@@ -489,18 +504,8 @@ impl Core {
         let mut reply = |message| out.push(Output::Send { to: from, message });
         match message {
             Message::Heartbeat(heartbeat) => {
-                // What the log held at the start is known once Raft has spoken: it speaks after that.
-                let knows = !self.raft.voters.is_empty();
-                if knows
-                    && self
-                        .promises
-                        .acknowledge(&self.state, from, &heartbeat, now)
-                {
-                    reply(self.ack_of(&heartbeat));
-                }
-                let known = self.view.fresh(from);
-                let news = known.is_none_or(|known| !known.says_the_same(&heartbeat));
-                self.view.observe(from, heartbeat, now);
+                let (ack, news) = self.heard(now, from, heartbeat);
+                ack.into_iter().for_each(reply);
                 news
             }
             Message::Ack {
@@ -542,6 +547,12 @@ impl Core {
                 self.clients.hear(&self.state, from, list);
                 false
             }
+            Message::LastResort(orders) => {
+                if self.resorts {
+                    self.resort.hear(&self.state, from, orders, now);
+                }
+                false
+            }
             Message::Heard { host, well } => {
                 self.fences.heard(from, host, well);
                 true
@@ -565,10 +576,36 @@ impl Core {
             }
         }
         let lease = self.lease_deadline().filter(|deadline| *deadline > now);
-        let actions = self
-            .agent
-            .reconcile(&self.state, self.me, self.boot, lease, now);
+        let resort = self.resort.acts_by(lease);
+        let unruly = resort.is_some() && lease.is_none();
+        let (state, until) = resort.unwrap_or_else(|| (Arc::clone(&self.state), lease));
+        let until = until.filter(|until| *until > now);
+        let mut actions = self.agent.reconcile(&state, self.me, self.boot, until, now);
+        for action in &mut actions {
+            if let HostAction::Acquire { probe, .. } = action {
+                *probe = unruly;
+            }
+        }
         out.extend(actions.into_iter().map(Output::Perform));
+    }
+
+    /// The last resort, and what it looks at.
+    fn resorting(&mut self, now: Instant) -> (Resorting<'_>, &mut Resort) {
+        let scene = Resorting {
+            now,
+            me: self.me,
+            boot: self.boot,
+            state: &self.state,
+            view: &self.view,
+            leased: self.leased,
+        };
+        (scene, &mut self.resort)
+    }
+
+    /// Whether addresses may be served outside the promise now: no quorum, and a group asks for it.
+    #[must_use]
+    pub fn is_last_resort(&self) -> bool {
+        self.resort.serves()
     }
 
     /// The leader's work. It plans only on a state that holds its own first entry: then nothing that an

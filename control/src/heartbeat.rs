@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use statemachine::{Boot, Epoch, GroupName, HostId, Incarnation};
 
-use crate::{ClientList, EntryId};
+use crate::{ClientList, EntryId, Orders};
 
 /// One datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +62,8 @@ pub enum Message {
         /// True when it was heard within D, after what the leader knows, and said that its lease is fine.
         well: bool,
     },
+    /// Without a quorum: what the acting leader wants of a host.
+    LastResort(Orders),
 }
 
 /// Digest of the secret that a host's warden tells when that start of the daemon has ended and holds

@@ -154,6 +154,15 @@ pub trait AddressDriver: Send {
         self.acquire(address, epoch)
     }
 
+    /// Asks the link whether another machine has the address, before an acquire that no lease protects.
+    ///
+    /// # Errors
+    /// As [`AddressDriver::acquire`]; [`AcquireFault::Conflict`] names who has it.
+    fn ask_link(&self, address: &ServiceAddress) -> Result<(), DriverError> {
+        let _ = address;
+        Ok(())
+    }
+
     /// Says which addresses this host could carry: all others are left alone. Call it before the
     /// first acquire, and again when the array's addresses change.
     ///

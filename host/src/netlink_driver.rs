@@ -46,21 +46,21 @@ const LATE_US: u64 = 100_000;
 /// What must be left of a lease for an address to be taken, in microseconds.
 const WORTH_US: u64 = 20_000;
 
+/// How long the link is asked whether somebody has an address: three questions, each with 20 times what
+/// an answer takes on a LAN.
+const PROBE: Duration = Duration::from_millis(60);
+
 /// What can be chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// What shields the gate.
     pub guard: Guard,
-    /// How long to ask the link whether somebody has an address before it is taken; zero: not at
-    /// all, since the lease has ruled out the array's own hosts.
-    pub probe: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             guard: Guard::Owned,
-            probe: Duration::ZERO,
         }
     }
 }
@@ -75,7 +75,6 @@ pub struct Netlink {
     connections: Connections,
     claims: Claims,
     tickler: Tickler,
-    options: Options,
     wanted: BTreeMap<IpAddr, Wanted>,
     /// When the last claim of each address that is held was answered.
     defended_us: BTreeMap<IpAddr, u64>,
@@ -130,7 +129,6 @@ impl Netlink {
             connections,
             claims: Claims::default(),
             tickler,
-            options,
             wanted: BTreeMap::new(),
             defended_us: BTreeMap::new(),
             ending: BTreeMap::new(),
@@ -196,6 +194,23 @@ impl AddressDriver for Netlink {
         self.deadline_us = self.deadline_us.max(deadline_us);
         self.try_acquire(address, epoch)
             .map_err(|cause| DriverError::AcquireFailed { ip, cause })
+    }
+
+    fn ask_link(&self, address: &ServiceAddress) -> Result<(), DriverError> {
+        let failed = |cause| DriverError::AcquireFailed {
+            ip: address.ip,
+            cause,
+        };
+        let asked = || {
+            // One that is not there has no link; the acquire says so.
+            let interface = self.addresses.interface(&address.interface)?;
+            let ask = |there| self.announcer.probe(&there, address.ip, PROBE);
+            interface.map_or(Ok(None), ask)
+        };
+        match asked().map_err(|error| failed(system("ask the link")(error)))? {
+            Some(mac) => Err(failed(AcquireFault::Conflict { mac: words(mac) })),
+            None => Ok(()),
+        }
     }
 
     fn manage(&mut self, addresses: &[ServiceAddress]) -> Result<(), DriverError> {
@@ -447,7 +462,6 @@ impl Netlink {
         self.take_off(ip).map_err(system("clear the address"))?;
         let mut elsewhere = on;
         elsewhere.retain(|address| address.ip != ip);
-        self.refuse_conflict(wanted)?;
         self.gate
             .open_until(ip, *epoch, deadline_us)
             .map_err(too_late)?;
@@ -471,19 +485,6 @@ impl Netlink {
                 offered,
             }),
             _ => Ok(()),
-        }
-    }
-
-    fn refuse_conflict(&self, wanted: &Wanted) -> Result<(), AcquireFault> {
-        if self.options.probe.is_zero() {
-            return Ok(());
-        }
-        let probed = self
-            .announcer
-            .probe(&wanted.interface, wanted.address.ip, self.options.probe);
-        match probed.map_err(system("ask the link"))? {
-            Some(mac) => Err(AcquireFault::Conflict { mac: words(mac) }),
-            None => Ok(()),
         }
     }
 

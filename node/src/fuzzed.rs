@@ -8,12 +8,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fmt::Debug;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use chaos::fuzz::{Target, fuzz, lines};
-use control::{EntryId, Heartbeat, HeldPhase, HeldReport, HostAction, Instant, Message};
+use control::{EntryId, Heartbeat, HeldPhase, HeldReport, HostAction, Instant, Message, Orders};
 use dns::tsig::{Algorithm, Key, Keys, Signer};
 use dns::wire::{Incoming, Transport, respond};
 use dns::{Zones, tsig, update};
@@ -208,7 +208,13 @@ fn datagrams_between_hosts_are_decoded_or_refused() {
         },
         lease_ms: 300,
     };
-    let seeds = [Message::Heartbeat(heartbeat()), ask];
+    let orders = Orders {
+        seq: 9,
+        addresses: [(IpAddr::from([10, 77, 1, 3]), Epoch(4))].into(),
+        ..Orders::default()
+    };
+    let resort = Message::LastResort(orders);
+    let seeds = [Message::Heartbeat(heartbeat()), ask, resort];
     let seeds = seeds.iter().filter_map(datagram::encode).collect();
     walk("heartbeat", seeds, kept!("heartbeat"), &decode);
     let words = |bytes: &[u8]| format!("{:?}", word::read(bytes).map(|(host, ..)| host));

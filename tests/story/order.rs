@@ -16,7 +16,7 @@ use chaos::{Setup, Weather, World};
 use control::LocalGroup;
 use statemachine::{
     AddressCommand, AllDown, Command, GroupCommand, HostCommand, HostId, Placement, Policy,
-    Rebalance, Timing,
+    QuorumLoss, Rebalance, Timing,
 };
 
 use super::show;
@@ -207,6 +207,10 @@ fn policy(policy: &mut Policy, option: &str) -> Result<bool, String> {
         }
         ("orphan_ttl", "never") => policy.orphan_ttl_ms = None,
         ("orphan_ttl", value) => policy.orphan_ttl_ms = Some(ms(value)?),
+        ("last_resort", after) => {
+            policy.quorum_loss = QuorumLoss::LastResort;
+            policy.last_resort_after_ms = ms(after)?;
+        }
         ("min", value) => policy.min_addresses = small(value)?,
         ("high", value) => policy.high_water = small(value)?,
         ("low", value) => policy.low_water = small(value)?,

@@ -6,6 +6,7 @@ use statemachine::{HostId, Incarnation, usable_ms};
 
 use super::Core;
 use crate::currency::Glance;
+use crate::resort::Beat;
 use crate::{EntryId, Heartbeat, HostAction, Instant, Message, Output};
 
 /// Up to so many hosts learners get heartbeats too: 16 x 15 x 10 datagrams a second in the whole array
@@ -13,7 +14,25 @@ use crate::{EntryId, Heartbeat, HostAction, Instant, Message, Output};
 const HEARD_BY_ALL: usize = 16;
 
 impl Core {
-    pub(super) fn ack_of(&self, heartbeat: &Heartbeat) -> Message {
+    /// A heartbeat came: the acknowledgement, if it gets one, and whether it says anything new.
+    pub(super) fn heard(
+        &mut self,
+        now: Instant,
+        from: HostId,
+        heartbeat: Heartbeat,
+    ) -> (Option<Message>, bool) {
+        // What the log held at the start is known once Raft has spoken: it speaks after that.
+        let knows = !self.raft.voters.is_empty();
+        let (promises, state) = (&mut self.promises, &self.state);
+        let promised = knows && promises.acknowledge(state, from, &heartbeat, now);
+        let ack = promised.then(|| self.ack_of(&heartbeat));
+        let known = self.view.fresh(from);
+        let news = known.is_none_or(|known| !known.says_the_same(&heartbeat));
+        self.view.observe(from, heartbeat, now);
+        (ack, news)
+    }
+
+    fn ack_of(&self, heartbeat: &Heartbeat) -> Message {
         Message::Ack {
             incarnation: heartbeat.incarnation,
             boot: heartbeat.boot,
@@ -98,6 +117,9 @@ impl Core {
             }
         }
         self.view.observe(self.me, heartbeat, now);
+        if self.resorts {
+            self.resort_to(now, out);
+        }
         let lease = self.lease_deadline();
         let glance = Glance {
             me: self.me,
@@ -107,6 +129,21 @@ impl Core {
             view: &self.view,
         };
         self.currency.look(now, &glance);
+    }
+
+    /// Without a quorum, what groups ask for then.
+    fn resort_to(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let beat = Beat {
+            at: self.log_time(now),
+            dice: self.dice,
+            seq: self.seq,
+            usable_ms: usable_ms(self.pace.lease_ms),
+        };
+        let (scene, resort) = self.resorting(now);
+        for (to, orders) in resort.beat(&scene, &beat) {
+            let message = Message::LastResort(orders);
+            out.push(Output::Send { to, message });
+        }
     }
 
     /// Who gets heartbeats: every voter of every active configuration, and in a small array the learners
@@ -144,6 +181,7 @@ impl Core {
     /// A lease that reaches further is told to the gate at once.
     pub(super) fn renew(&mut self, now: Instant, out: &mut Vec<Output>) {
         let lease = self.lease_deadline().filter(|deadline| *deadline > now);
+        let lease = lease.or_else(|| self.resort.until(now));
         if let Some(deadline) = lease.filter(|deadline| *deadline > self.renewed)
             && self.agent.serves()
         {

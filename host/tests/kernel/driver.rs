@@ -30,10 +30,7 @@ pub fn service(ip: IpAddr) -> ServiceAddress {
 /// A driver in the host's namespace that manages the service addresses.
 pub fn driver(wire: &Wire, tag: &'static str, guard: Guard) -> Netlink {
     wire.host.run(move || {
-        let options = Options {
-            guard,
-            ..Options::default()
-        };
+        let options = Options { guard };
         let mut driver = Netlink::open(tag, options).unwrap();
         driver.manage(&services().map(service)).unwrap();
         driver
@@ -280,11 +277,7 @@ fn what_can_not_be_taken_is_refused_and_leaves_nothing() {
         return;
     };
     let mut driver = wire.host.run(|| {
-        let options = Options {
-            probe: Duration::from_millis(200),
-            ..Options::default()
-        };
-        let mut driver = Netlink::open("refuses", options).unwrap();
+        let mut driver = Netlink::open("refuses", Options::default()).unwrap();
         driver.manage(&services().map(service)).unwrap();
         driver
     });
@@ -307,12 +300,18 @@ fn what_can_not_be_taken_is_refused_and_leaves_nothing() {
     for taken in services() {
         let wire = &wire;
         let (back, refused) = wire.host.run(move || {
-            let refused = driver.acquire_until(service(taken), 1, after(5_000));
+            let refused = driver.ask_link(&service(taken));
             (driver, refused)
         });
         driver = back;
         assert!(
-            matches!(cause(refused), AcquireFault::Conflict { .. }),
+            matches!(
+                refused,
+                Err(DriverError::AcquireFailed {
+                    cause: AcquireFault::Conflict { .. },
+                    ..
+                })
+            ),
             "{taken}"
         );
     }

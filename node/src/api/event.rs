@@ -60,7 +60,15 @@ impl Phases {
     }
 }
 
+/// Addresses begin to be served without a quorum, outside the promise; and that is over.
+pub const LAST_RESORT: [&str; 2] = ["lastResort", "lastResortOver"];
+
 impl EventRecord {
+    /// Whether only this host tells of it: the log does not.
+    pub fn is_local(&self) -> bool {
+        LAST_RESORT.contains(&self.kind.as_str())
+    }
+
     /// The record of one effect of the entry at `index`; `wall_ms` is that entry's wall clock, `state`
     /// gives hosts their names, `phases` are what a failover's parts took.
     pub fn of(

@@ -23,7 +23,7 @@ mod zone;
 mod tests;
 
 pub use audit::{AuditReport, AuditedHost, BrokenLaw, Testimony};
-pub use event::{EventRecord, MAX_EVENTS, Phases, reason_words};
+pub use event::{EventRecord, LAST_RESORT, MAX_EVENTS, Phases, reason_words};
 pub use follow::{FollowedReport, SecondaryReport};
 pub use problem::{Problem, ProblemKind};
 pub use project::{Live, LiveHost, project};

@@ -129,8 +129,11 @@ async fn follow(
             () = sender.closed() => return,
         };
         match event {
-            // Read from the ring already.
-            Ok(event) if told.is_some_and(|told| event.index <= told) && since.is_some() => {}
+            // Read from the ring already; what is not from the log may share an entry's index.
+            Ok(event)
+                if told.is_some_and(|told| event.index <= told)
+                    && since.is_some()
+                    && !event.is_local() => {}
             Ok(event) => {
                 if sender
                     .send(Ok(wire::encode(&Response::Event(event))))

@@ -126,9 +126,14 @@ impl Hands {
                 group,
                 epoch,
                 deadline,
+                probe,
             } => {
                 let wanted = self.placed(address, prefix_len, &group);
-                let result = self.acquire(wanted, epoch.0, deadline);
+                let free = match probe {
+                    true => self.driver.ask_link(&wanted).map_err(Refused::from),
+                    false => Ok(()),
+                };
+                let result = free.and_then(|()| self.acquire(wanted, epoch.0, deadline));
                 match &result {
                     Ok(_) => tracing::info!(%address, %epoch, %group, "serving"),
                     Err(error) => tracing::warn!(%address, %epoch, %group, %error, "cannot serve"),

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use statemachine::{Happening, State};
+use statemachine::{Happening, HostId, State};
 use tokio::sync::broadcast;
 
 use super::phases::Failovers;
-use crate::api::{EventRecord, FailoverStatus};
+use crate::api::{EventRecord, FailoverStatus, LAST_RESORT, WallTime};
+use crate::clock;
 use crate::raft::Step;
 
 /// Events kept; at some 200 bytes each, 1 MB.
@@ -65,6 +66,39 @@ impl Journal {
         if !step.replay {
             watch_over(&step.state);
         }
+    }
+
+    /// Notes that this host serves without a quorum, or that this is over: of that the log knows nothing, so
+    /// only this host tells of it.
+    pub fn note_last_resort(&self, begins: bool, me: HostId, state: &State) {
+        let [began, over] = LAST_RESORT;
+        let (kind, reason) = match begins {
+            true => (
+                began,
+                "no quorum: addresses are served outside the promise, two hosts may serve one",
+            ),
+            false => (over, "the log decides again"),
+        };
+        match begins {
+            true => tracing::error!(kind, "{reason}"),
+            false => tracing::warn!(kind, "{reason}"),
+        }
+        let (ring, _) = &mut *self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        // In the order of the log, which may have gone on.
+        let newest = ring.back().map_or(0, |event| event.index);
+        let record = EventRecord {
+            at: WallTime(clock::wall_ms()),
+            index: state.index.max(newest),
+            kind: kind.to_owned(),
+            group: None,
+            address: None,
+            host: Some(state.name_of(me)),
+            reason: Some(reason.to_owned()),
+            phases: None,
+        };
+        keep(ring, record.clone());
+        // Nobody follows: fine.
+        let _followed = self.followers.send(record);
     }
 
     /// Events after log index `since`, the oldest first; without it, the newest `limit`.

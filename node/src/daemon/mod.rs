@@ -357,10 +357,10 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
         doer: hired.doer,
         sessions: Arc::clone(&links.sessions),
         scripts: run_scripts(&config.name, &monitor, &mailbox),
+        journal: Arc::clone(&journal),
     };
-    let beating = pulse
-        .start(core, inbox, outlets)
-        .map_err(DaemonError::Thread)?;
+    let beating = pulse.start(core, inbox, outlets);
+    let beating = beating.map_err(DaemonError::Thread)?;
     let dns = follow::serve(&config, &shelf)?;
     write_control_addresses(&config.data_dir, &config.control)?;
     let live = Arc::new(config.clone());

@@ -20,6 +20,7 @@ use statemachine::{Command, HostId, LogTime};
 use tokio::sync::mpsc;
 
 use super::datagram;
+use super::journal::Journal;
 use super::mailbox::{CAPACITY, Inbox, Letter};
 use super::scripted::{Call, Next, Scripted};
 use crate::clock;
@@ -80,6 +81,8 @@ pub struct Outlets {
     pub sessions: Arc<Sessions>,
     /// Starts scripts, and never waits for one; false when it cannot.
     pub scripts: Box<dyn Fn(Call) -> bool + Send>,
+    /// Where it is noted that addresses are served without a quorum.
+    pub journal: Arc<Journal>,
 }
 
 /// The sockets and the clock of the control thread, before it starts.
@@ -146,6 +149,7 @@ impl Pulse {
             outlets,
             packet: Vec::new(),
             scripted: Scripted::default(),
+            last_resort: false,
             stopped: false,
         };
         std::thread::Builder::new()
@@ -167,6 +171,8 @@ struct Beating {
     outlets: Outlets,
     packet: Vec<u8>,
     scripted: Scripted,
+    /// As it was told last.
+    last_resort: bool,
     /// It was told to end.
     stopped: bool,
 }
@@ -374,6 +380,12 @@ impl Beating {
                     let _elected = self.outlets.elect.try_send(to);
                 }
             }
+        }
+        let last_resort = self.core.is_last_resort();
+        if last_resort != self.last_resort {
+            self.last_resort = last_resort;
+            let (core, journal) = (&self.core, &self.outlets.journal);
+            journal.note_last_resort(last_resort, core.me(), core.state());
         }
         match &mut self.outlets.doer {
             Doer::Warden(warden) if moved => warden.listeners(listeners(&self.core)),

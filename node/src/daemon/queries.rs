@@ -225,6 +225,7 @@ fn live(core: &Core, now: Instant) -> (Arc<State>, Live) {
             now: core.log_time(now),
             current_ms: core.current_at().map(|at| now.ms_since(at)),
             quorum: hears_quorum(core, now),
+            last_resort: core.is_last_resort(),
             ..Live::default()
         },
     )

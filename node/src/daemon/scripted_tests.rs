@@ -46,6 +46,7 @@ fn acquire() -> HostAction {
         group: GroupName(GROUP.into()),
         epoch: Epoch(4),
         deadline: Instant(9),
+        probe: false,
     }
 }
 

@@ -47,10 +47,10 @@ pub fn changes(state: &State, policy: &Policy, keys: &TrapKeys) -> Vec<String> {
     let mut changes = policy_diff(current.map(|group| &group.policy), policy);
     if !changes.is_empty() {
         if policy.quorum_loss == QuorumLoss::LastResort {
-            let what = "quorum_loss = \"last_resort\"";
-            changes.push(format!(
-                "! {what}: kept, but this release does not act on it yet"
-            ));
+            changes.push(
+                "! quorum_loss = \"last_resort\": without a quorum two hosts may serve one address"
+                    .to_owned(),
+            );
         }
         changes.extend(keys.lacking(policy.traps.as_ref()));
     }
