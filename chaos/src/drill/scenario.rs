@@ -169,8 +169,8 @@ pub const SCENARIOS: [Scenario; 20] = [
     Scenario {
         number: 16,
         name: "restarts",
-        fault: "all daemons restart at once; one after the other",
-        passes: "at once: back within 3 s; one after the other: no gap above L",
+        fault: "all daemons restart at once, asked to end or killed; one after the other",
+        passes: "at once: back within the longest election time-out and L; one after the other: no gap above L",
         play: scenes::restarts,
         ..USUAL
     },

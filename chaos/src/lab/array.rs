@@ -15,6 +15,7 @@ use super::fault::{Fault, Injected};
 use super::net::{CONTROL_PORT, Network, host_name};
 use super::process::{Process, Scope};
 use super::{Lab, Observer, wall};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::io;
@@ -35,6 +36,8 @@ const COMMAND_S: &str = "10";
 const LOOK: Duration = Duration::from_millis(50);
 /// A daemon that is asked to end may take so long.
 const END: Duration = Duration::from_secs(10);
+/// Of several daemons that are to end each is waited for so long in its turn.
+const TURN: Duration = Duration::from_millis(2);
 /// A daemon that has ended is started again after that long.
 const REVIVE: Duration = Duration::from_millis(500);
 /// The first daemon answers, a new array comes up.
@@ -166,6 +169,8 @@ pub struct Array<'lab> {
     data: Vec<PathBuf>,
     daemons: Vec<Option<Process>>,
     ends: Ends,
+    /// Hosts whose daemons were started since all were at home.
+    begun: Vec<u8>,
 }
 
 impl<'lab> Array<'lab> {
@@ -203,6 +208,7 @@ impl<'lab> Array<'lab> {
             data: Vec::new(),
             daemons: vec![None; usize::from(hosts)],
             ends: Ends::default(),
+            begun: Vec::new(),
         };
         array.set_up()?;
         Ok(array)
@@ -375,6 +381,7 @@ impl<'lab> Array<'lab> {
             *slot = Some(daemon);
         }
         self.ends.begun(host);
+        self.begun.push(host);
         Ok(())
     }
 
@@ -462,36 +469,24 @@ impl<'lab> Array<'lab> {
         Ok(self.daemon(host)?.resume(Scope::Family)?)
     }
 
+    fn ask_to_end(&self, host: u8) -> Result<At, ArrayError> {
+        let daemon = self.daemon(host)?;
+        self.ends.allow_end(host);
+        Ok(daemon.terminate()?)
+    }
+
     /// SIGTERM, and waits for the end. Gives when it was asked.
     ///
     /// # Errors
     /// It does not run, does not end, or ends with an error.
     pub fn terminate(&self, host: u8) -> Result<At, ArrayError> {
-        self.terminate_all([host])
-    }
-
-    /// As [`Array::terminate`], for all `hosts` at once. Gives when the last one was asked.
-    ///
-    /// # Errors
-    /// As for [`Array::terminate`].
-    pub fn terminate_all(&self, hosts: impl IntoIterator<Item = u8>) -> Result<At, ArrayError> {
-        let of = |host| Ok((host, self.daemon(host)?));
-        let daemons: Vec<_> = hosts
-            .into_iter()
-            .map(of)
-            .collect::<Result<_, ArrayError>>()?;
-        let mut at = clock::now();
-        for (host, daemon) in &daemons {
-            self.ends.allow_end(*host);
-            at = daemon.terminate()?;
+        let daemon = self.daemon(host)?;
+        let at = self.ask_to_end(host)?;
+        if !daemon.wait_exit(END) {
+            let what = format!("h{host} ends after SIGTERM");
+            return Err(ArrayError::Late { what, limit: END });
         }
-        for (host, daemon) in &daemons {
-            if !daemon.wait_exit(END) {
-                let what = format!("h{host} ends after SIGTERM");
-                return Err(ArrayError::Late { what, limit: END });
-            }
-            self.ends.judge(*host, daemon)?;
-        }
+        self.ends.judge(host, &daemon)?;
         Ok(at)
     }
 
@@ -502,6 +497,39 @@ impl<'lab> Array<'lab> {
     pub fn restart(&mut self, host: u8) -> Result<(), ArrayError> {
         self.terminate(host)?;
         self.start(host)
+    }
+
+    /// Ends the daemons of all hosts at once, with SIGTERM or SIGKILL, and starts each as soon as it has ended,
+    /// as the service manager of its host would.
+    ///
+    /// # Errors
+    /// As for [`Array::terminate`], [`Array::kill`] and [`Array::start`].
+    pub fn restart_all(&mut self, signal: Signal) -> Result<(), ArrayError> {
+        let mut left = Vec::new();
+        for host in 1..=self.spec.hosts {
+            let daemon = self.daemon(host)?;
+            match signal {
+                Signal::KILL => self.kill(host, Scope::Family)?,
+                _ => self.ask_to_end(host)?,
+            };
+            left.push((host, daemon));
+        }
+        let end = clock::now().after(END);
+        while !left.is_empty() {
+            let (ended, live) = left
+                .into_iter()
+                .partition(|(_, daemon)| daemon.wait_exit(TURN));
+            left = live;
+            let ended: Vec<(u8, Process)> = ended;
+            for (host, _) in ended {
+                self.start(host)?;
+            }
+            if clock::now() >= end {
+                let what = format!("these end: {left:?}");
+                return Err(ArrayError::Late { what, limit: END });
+            }
+        }
+        Ok(())
     }
 
     /// From its next start on `host` runs `binary`: an upgrade, or a downgrade.
@@ -684,7 +712,7 @@ impl<'lab> Array<'lab> {
                 eprintln!("   started again: {revived:?}");
             }
             // The kernel answers for a dead daemon as long as its lease lasts: home is who speaks.
-            for host in revived {
+            for host in std::mem::take(&mut self.begun) {
                 self.until(limit, &format!("h{host} answers or ends"), |array| {
                     array.daemon(host).is_err() || array.status(host).is_ok()
                 })?;

@@ -1,9 +1,10 @@
 //! What operators plan: restarts, upgrades, drains, also while something else goes wrong.
 
-use super::{Done, LEASE, beside, broken, unheard, wake};
-use crate::drill::{Drill, GAP, HOME, TRIES};
+use super::{Done, LEASE, RESTARTED, beside, broken, unheard, wake};
+use crate::drill::{Drill, HOME, TRIES};
 use crate::lab::array::{built_binary, home_addresses};
 use crate::lab::{Fault, Network, Scope};
+use rustix::process::Signal;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -34,20 +35,19 @@ pub fn upgrade(drill: &mut Drill<'_>) -> Done {
 
 pub fn restarts(drill: &mut Drill<'_>, _: bool) -> Done {
     let all = 1..=drill.array.hosts();
-    drill.line("all daemons restarted at once, gap", GAP, |drill| {
-        let struck = drill.strike("all daemons restarted at once", &[], true, |drill| {
-            drill.array.terminate_all(all.clone())?;
-            for host in all.clone() {
-                drill.array.start(host)?;
-            }
-            Ok(())
+    for (signal, words) in [
+        (Signal::TERM, "restarted"),
+        (Signal::KILL, "killed and started"),
+    ] {
+        let words = format!("all daemons {words} at once");
+        drill.line(&format!("{words}, gap"), RESTARTED, |drill| {
+            let struck = drill.strike(&words, &[], true, |drill| {
+                Ok(drill.array.restart_all(signal)?)
+            })?;
+            let gaps = all.clone().map(|host| drill.gap(host, struck.began));
+            Ok(gaps.max().unwrap_or_default())
         })?;
-        Ok(all
-            .clone()
-            .map(|host| drill.gap(host, struck.undone))
-            .max()
-            .unwrap_or_default())
-    })?;
+    }
     drill.line("rolling restart, longest gap", LEASE, |drill| {
         let struck = drill.strike("rolling restart", &[], false, |drill| roll(drill, None))?;
         Ok(all
