@@ -5,12 +5,11 @@
 //! fencing token: what is held says under which assignment it is held.
 //!
 //! Whoever calls a driver has checked the lease's deadline before and checks it again after. A driver
-//! with a gate in the kernel gets the deadline too ([`AddressDriver::acquire_until`], `renew`), and
-//! wants to be called now and then (`tick`); one without needs none of these.
+//! with a gate in the kernel gets the deadline too ([`AddressDriver::acquire_until`]), is renewed past
+//! the driver (`netlink_driver::Latch`), and wants to be called now and then (`tick`).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
 
 use thiserror::Error;
 
@@ -173,15 +172,7 @@ pub trait AddressDriver: Send {
         Ok(())
     }
 
-    /// The lease was renewed: what is held may answer until `deadline_us`. Call it as soon as that
-    /// is known; it costs microseconds.
-    fn renew(&mut self, deadline_us: u64) -> Vec<Incident> {
-        let _ = deadline_us;
-        Vec::new()
-    }
-
-    /// Mends what others changed, and sends what is due. Call it every [`AddressDriver::pace_ms`], and
-    /// when [`AddressDriver::alert`] becomes readable.
+    /// Mends what others changed, and sends what is due. Call it every [`AddressDriver::pace_ms`].
     fn tick(&mut self) -> Vec<Incident> {
         Vec::new()
     }
@@ -189,11 +180,6 @@ pub trait AddressDriver: Send {
     /// How long until the next tick is due, in ms: [`TICK_MS`] while there is something to do.
     fn pace_ms(&self) -> u64 {
         TICK_MS
-    }
-
-    /// What becomes readable when another hand changed something; none where nobody is told.
-    fn alert(&self) -> Option<BorrowedFd<'_>> {
-        None
     }
 
     /// The established connections of what is held, so that the next holder can [tickle] the
@@ -217,18 +203,7 @@ pub trait AddressDriver: Send {
     /// [`DriverError::ReleaseFailed`]; the address may then still answer.
     fn release(&mut self, ip: IpAddr) -> Result<(), DriverError>;
 
-    /// Makes this host stop answering for every address at once, as fast as it can; what is left on an
-    /// interface is to be released after that.
-    ///
-    /// # Errors
-    /// [`DriverError::ReleaseFailed`]; some may then still answer.
-    fn shut(&mut self) -> Result<(), DriverError> {
-        self.held()
-            .into_iter()
-            .try_for_each(|held| self.release(held.ip))
-    }
-
-    /// Lets go of everything, after [`AddressDriver::shut`] or without it.
+    /// Lets go of everything.
     ///
     /// # Errors
     /// As [`AddressDriver::release`], of the first that failed; the others were let go.

@@ -1,41 +1,44 @@
 //! The driver for real interfaces: gate, address and announcement in the one safe order.
 //!
-//! Take: the gate opens while the address is not on the interface, then the clock, the address, the
-//! clock again, the announcement. Let go: gate shut, address off, connections ended. So a pause at
+//! Take: the gate opens while the address is not on the interface, then the address, the clock and
+//! the gate again, the announcement. Let go: gate shut, address off, connections ended. So a pause at
 //! any point ends in silence. What it holds it reads from the kernel; what it *should* hold it
 //! remembers, and mends on each tick.
 //!
-//! Limits: no async and nothing of the daemon in here, so that it can move into the warden; one
-//! lease for all addresses.
+//! Every call may wait for RTNL, the kernel's lock of all networks. So it renews nothing: another
+//! thread does, and shuts, by the [`Latch`].
+//!
+//! Limits: nothing of the daemon in here; one lease for all addresses.
 
 mod defend;
+mod latch;
+mod mend;
 mod place;
-mod sleep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::address::{Addresses, Interface, OnInterface};
 use crate::announce::{Announcer, Burst, Mac};
 use crate::claims::Claims;
-use crate::clock::{Naps, boottime_us};
+use crate::clock::boottime_us;
 use crate::connections::{Connections, ENDED_AT_ONCE};
 use crate::driver::{
     AcquireFault, AddressDriver, Connection, DriverError, Gate, Held, Incident, QUIET_MS,
     ServiceAddress, TICK_MS, Taken,
 };
-use crate::gate::{Change, GateError, Guard, KernelGate, Lease, NoGate, Watch};
+use crate::gate::{GateError, Guard, Lease, NoGate};
 use crate::tickle::Tickler;
+pub use latch::Latch;
 
 /// Name in status, logs and errors.
 const NAME: &str = "netlink";
 /// Most addresses held at once: a renewal of these is 8 transactions of 128.
 pub const MAX_HELD: usize = 1_024;
 /// Time between two refreshes of the lives of addresses, in microseconds: a third of what they live on
-/// after the lease. Rare, since each waits for the kernel's RTNL lock on the thread that renews the gate.
+/// after the lease. Rare, since each takes the kernel's RTNL lock, for which orders would have to wait too.
 const REFRESH_US: u64 = 20_000_000;
 /// Time between two tries of what failed, in microseconds.
 const AGAIN_US: u64 = 1_000_000;
@@ -68,8 +71,9 @@ impl Default for Options {
 /// Holds service addresses on real interfaces, behind the gate.
 #[derive(Debug)]
 pub struct Netlink {
-    gate: KernelGate,
-    watch: Watch,
+    latch: Latch,
+    /// As the gate has it.
+    managed: BTreeSet<IpAddr>,
     addresses: Addresses,
     announcer: Announcer,
     connections: Connections,
@@ -82,11 +86,8 @@ pub struct Netlink {
     ending: BTreeMap<IpAddr, u32>,
     /// Not before this are claims heeded again, after that failed.
     heed_again_us: u64,
-    naps: Naps,
     /// What happened since the last call that could tell.
     untold: Vec<Incident>,
-    change: Option<Change>,
-    deadline_us: u64,
     refreshed_us: u64,
 }
 
@@ -97,9 +98,7 @@ struct Wanted {
     epoch: u64,
     interface: Interface,
     burst: Burst,
-    /// It is off the interface, and waits for a lease that lives.
-    off: bool,
-    /// Not before this is it tried again.
+    /// When the latch does not have it open, it waits for that. Not before this is it tried again.
     again_us: u64,
 }
 
@@ -111,8 +110,7 @@ impl Netlink {
     /// Says why there can be no gate.
     pub fn open(tag: &str, options: Options) -> Result<Self, NoGate> {
         let system = |action| move |source| NoGate::System { action, source };
-        let gate = KernelGate::open(tag, options.guard)?;
-        let watch = gate.watch().map_err(system("watch the tables"))?;
+        let latch = Latch::open(tag, options.guard)?;
         let addresses = Addresses::open().map_err(system("open the address socket"))?;
         let connections = Connections::open().map_err(system("open the connection socket"))?;
         let raw = |source: io::Error| match source.kind() {
@@ -122,8 +120,8 @@ impl Netlink {
         let announcer = Announcer::open().map_err(raw)?;
         let tickler = Tickler::open().map_err(raw)?;
         Ok(Self {
-            gate,
-            watch,
+            managed: latch.managed(),
+            latch,
             addresses,
             announcer,
             connections,
@@ -133,24 +131,15 @@ impl Netlink {
             defended_us: BTreeMap::new(),
             ending: BTreeMap::new(),
             heed_again_us: 0,
-            naps: Naps::starting(),
             untold: Vec::new(),
-            change: None,
-            deadline_us: 0,
             refreshed_us: 0,
         })
     }
 
-    /// The gate, for status.
+    /// The gate, for the thread that renews and shuts it.
     #[must_use]
-    pub fn kernel_gate(&self) -> &KernelGate {
-        &self.gate
-    }
-
-    /// Tells of changes to the gate: something to poll between ticks.
-    #[must_use]
-    pub fn watch(&self) -> &Watch {
-        &self.watch
+    pub fn latch(&self) -> Latch {
+        self.latch.clone()
     }
 
     /// Takes everything off and removes the gate: when the host leaves the array.
@@ -158,11 +147,11 @@ impl Netlink {
     /// # Errors
     /// When the kernel refuses.
     pub fn leave(mut self) -> Result<(), DriverError> {
-        for ip in self.gate.managed().clone() {
+        for ip in self.managed.clone() {
             self.release(ip)?;
         }
-        let count = self.gate.managed().len();
-        self.gate
+        let count = self.managed.len();
+        self.latch
             .remove()
             .map_err(|cause| DriverError::ManageFailed {
                 count,
@@ -188,10 +177,8 @@ impl AddressDriver for Netlink {
         epoch: u64,
         deadline_us: u64,
     ) -> Result<Taken, DriverError> {
-        self.look_for_sleep();
         let ip = address.ip;
-        // The lease is the host's, so a renewal that came while the order waited counts.
-        self.deadline_us = self.deadline_us.max(deadline_us);
+        self.latch.extend(deadline_us);
         self.try_acquire(address, epoch)
             .map_err(|cause| DriverError::AcquireFailed { ip, cause })
     }
@@ -221,13 +208,7 @@ impl AddressDriver for Netlink {
         let ips: BTreeSet<IpAddr> = addresses.iter().map(|address| address.ip).collect();
         let devices: BTreeSet<String> = addresses.iter().map(|a| a.interface.clone()).collect();
         // What is no longer guarded must not stay behind on an interface.
-        for ip in self
-            .gate
-            .managed()
-            .difference(&ips)
-            .copied()
-            .collect::<Vec<_>>()
-        {
+        for ip in self.managed.difference(&ips).copied().collect::<Vec<_>>() {
             // Nobody ordered that it goes: whoever believes that it is served must hear.
             if let Some(wanted) = self.wanted.get(&ip) {
                 self.untold.push(Incident::Lost {
@@ -238,44 +219,21 @@ impl AddressDriver for Netlink {
             }
             self.release(ip)?;
         }
-        self.gate
-            .manage(&ips, &devices)
-            .map_err(|error| failed(io::Error::other(error)))?;
+        let managed = self.latch.manage(&ips, &devices);
+        managed.map_err(|error| failed(io::Error::other(error)))?;
+        self.managed = ips;
         self.claims.prepare(&devices).map_err(failed)?;
-        let mut incidents = Vec::new();
-        self.remove_without_lease(&mut incidents).map_err(failed)
-    }
-
-    fn renew(&mut self, deadline_us: u64) -> Vec<Incident> {
-        self.look_for_sleep();
-        self.deadline_us = self.deadline_us.max(deadline_us);
-        let on = self.wanted.iter().filter(|(_, wanted)| !wanted.off);
-        let leases: Vec<(IpAddr, u64)> = on.map(|(ip, wanted)| (*ip, wanted.epoch)).collect();
-        let mut incidents = std::mem::take(&mut self.untold);
-        match self.gate.renew(&leases, self.deadline_us) {
-            Ok(lapsed) => {
-                for ip in lapsed {
-                    self.lapse(ip, &mut incidents);
-                }
-            }
-            Err(error) => incidents.push(failed(error)),
-        }
-        // Our own change wakes whoever polls for others': taken off here, so that it does not.
-        match self.watch.look() {
-            Ok(change) => self.change = self.change.or(change),
-            Err(error) => incidents.push(failed(error)),
-        }
-        incidents
+        let (on, leases) = self.look().map_err(failed)?;
+        let removed = self.remove_strays(on, &leases, &mut Vec::new());
+        removed.map(drop).map_err(failed)
     }
 
     fn tick(&mut self) -> Vec<Incident> {
-        self.look_for_sleep();
         let mut incidents = std::mem::take(&mut self.untold);
-        let mended = self
-            .mend_gate(&mut incidents)
-            .and_then(|()| self.remove_without_lease(&mut incidents))
-            .and_then(|()| self.put_back(&mut incidents));
-        if let Err(error) = mended {
+        self.latch.mend();
+        self.hear(&mut incidents);
+        self.latch.follow_devices();
+        if let Err(error) = self.mend(&mut incidents) {
             incidents.push(failed(error));
         }
         self.take_again(&mut incidents);
@@ -290,11 +248,11 @@ impl AddressDriver for Netlink {
 
     fn pace_ms(&self) -> u64 {
         let now_us = boottime_us();
-        let busy = self.change.is_some()
+        let busy = self.latch.has_news()
             || !self.untold.is_empty()
             || !self.ending.is_empty()
             || !self.tickler.is_idle();
-        if busy || self.wanted.values().any(|wanted| wanted.off) {
+        if busy || self.held_now().count() < self.wanted.len() {
             return TICK_MS;
         }
         let due = self.wanted.values().map(|wanted| wanted.burst.due_us());
@@ -302,37 +260,25 @@ impl AddressDriver for Netlink {
         left_us.map_or(QUIET_MS, |left| (left / 1000 + 1).min(QUIET_MS))
     }
 
-    fn alert(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.watch.as_fd())
-    }
-
     fn release(&mut self, ip: IpAddr) -> Result<(), DriverError> {
         // Never an address of the machine's own, whatever the order says.
-        if !self.gate.managed().contains(&ip) {
+        if !self.managed.contains(&ip) {
             return Ok(());
         }
         let failed = |cause| DriverError::ReleaseFailed { ip, cause };
         self.wanted.remove(&ip);
-        let closed = self.gate.close(ip);
+        let closed = self.latch.close(ip);
         self.take_off(ip).map_err(failed)?;
         closed.map_err(|error| failed(io::Error::other(error)))?;
         self.end_connections(ip, ROUNDS);
         Ok(())
     }
 
-    fn shut(&mut self) -> Result<(), DriverError> {
-        self.wanted.clear();
-        self.gate.close_all().map_err(|(ip, error)| {
-            let cause = io::Error::other(error);
-            DriverError::ReleaseFailed { ip, cause }
-        })
-    }
-
     fn release_all(&mut self) -> Result<(), DriverError> {
         // Whatever is guarded and on an interface, with a lease or without.
         let managed: Vec<IpAddr> = match self.look() {
             Ok((on, _)) => on.into_iter().map(|address| address.ip).collect(),
-            Err(_) => self.gate.managed().iter().copied().collect(),
+            Err(_) => self.managed.iter().copied().collect(),
         };
         let released: Vec<_> = managed.into_iter().map(|ip| self.release(ip)).collect();
         released.into_iter().collect()
@@ -359,8 +305,7 @@ impl AddressDriver for Netlink {
     }
 
     fn connections(&self) -> Vec<Connection> {
-        let on = self.wanted.iter().filter(|(_, wanted)| !wanted.off);
-        let ips: Vec<IpAddr> = on.map(|(ip, _)| *ip).collect();
+        let ips: Vec<IpAddr> = self.held_now().map(|(ip, _)| *ip).collect();
         self.connections.list(&ips).unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot list connections");
             Vec::new()
@@ -379,7 +324,7 @@ impl AddressDriver for Netlink {
 
     fn gate(&self) -> Gate {
         Gate::Kernel {
-            detail: self.gate.describe(),
+            detail: self.latch.describe(),
         }
     }
 
@@ -391,10 +336,10 @@ impl AddressDriver for Netlink {
 impl Netlink {
     fn try_acquire(&mut self, address: ServiceAddress, epoch: u64) -> Result<Taken, AcquireFault> {
         let ip = address.ip;
-        if !self.gate.managed().contains(&ip) {
+        if !self.managed.contains(&ip) {
             return Err(AcquireFault::Unmanaged);
         }
-        if boottime_us() >= self.deadline_us {
+        if boottime_us() >= self.latch.deadline_us() {
             return Err(AcquireFault::TooLate);
         }
         if let Some(wanted) = self.wanted.get(&ip) {
@@ -421,7 +366,6 @@ impl Netlink {
             epoch,
             interface,
             burst: Burst::starting(boottime_us()),
-            off: false,
             again_us: 0,
         };
         if let Err(fault) = self.take(&wanted) {
@@ -442,44 +386,33 @@ impl Netlink {
         })
     }
 
-    /// Step 12 of the protocol, but for the announcement.
+    /// Step 12 of the protocol, but for the announcement. Any step may wait for seconds; meanwhile the lease
+    /// goes on, or ends, or the gate is shut by who has this address let go. So who opens asks when the
+    /// last step is done: what has been put on behind a shut gate never spoke, and comes off again.
     fn take(&mut self, wanted: &Wanted) -> Result<(), AcquireFault> {
-        let Wanted {
-            address,
-            epoch,
-            interface,
-            ..
-        } = wanted;
-        let (ip, deadline_us) = (address.ip, self.deadline_us);
+        let (ip, index) = (wanted.address.ip, wanted.interface.index);
         let (on, leases) = self.look().map_err(system("look at the addresses"))?;
-        let in_place = on.iter().any(|a| a.ip == ip && a.index == interface.index);
-        if in_place && leases.contains_key(&ip) {
-            // Held already, by us or by an earlier start of this host: nothing may be lost now.
-            if self.gate.renew(&[(ip, *epoch)], deadline_us)?.is_empty() {
-                return Ok(());
-            }
+        let in_place = on.iter().any(|a| a.ip == ip && a.index == index);
+        // Held already, by us or by an earlier start of this host: nothing may be lost now.
+        if in_place
+            && leases.contains_key(&ip)
+            && self.latch.go_on(ip, wanted.epoch).map_err(too_late)?
+        {
+            return Ok(());
         }
         self.take_off(ip).map_err(system("clear the address"))?;
         let mut elsewhere = on;
         elsewhere.retain(|address| address.ip != ip);
-        self.gate
-            .open_until(ip, *epoch, deadline_us)
-            .map_err(too_late)?;
-        if boottime_us() >= deadline_us {
-            return Err(AcquireFault::TooLate);
-        }
+        self.latch.open_until(ip, wanted.epoch).map_err(too_late)?;
+        self.latch.still_open(ip).map_err(too_late)?;
         self.put_on(wanted, &elsewhere)
             .map_err(system("add the address"))?;
-        if boottime_us() >= deadline_us {
-            return Err(AcquireFault::TooLate);
-        }
-        Ok(())
+        self.latch.still_open(ip).map_err(too_late)
     }
 
     /// The first order after a start: what an earlier start left may be newer than the order.
     fn refuse_stale(&self, ip: IpAddr, offered: u64) -> Result<(), AcquireFault> {
-        let leases = self.gate.leases()?;
-        match leases.iter().find(|lease| lease.ip == ip) {
+        match self.latch.leases()?.get(&ip) {
             Some(lease) if lease.epoch > offered => Err(AcquireFault::StaleEpoch {
                 held: lease.epoch,
                 offered,
@@ -490,7 +423,7 @@ impl Netlink {
 
     /// Undoes what a failed take may have done. False when the address may answer still.
     fn abandon(&mut self, ip: IpAddr) -> bool {
-        let closed = self.gate.close(ip);
+        let closed = self.latch.close(ip);
         if let Err(error) = &closed {
             tracing::error!(%ip, %error, "the gate ends with the lease");
         }
@@ -501,15 +434,18 @@ impl Netlink {
         closed.is_ok() || off.is_ok()
     }
 
+    /// The managed addresses that are on interfaces, and then the leases that live.
     fn look(&self) -> io::Result<(Vec<OnInterface>, BTreeMap<IpAddr, Lease>)> {
-        let managed = self.gate.managed();
         let mut on = self.addresses.list()?;
-        on.retain(|address| managed.contains(&address.ip));
-        let leases = self.gate.leases().map_err(io::Error::other)?;
-        Ok((
-            on,
-            leases.into_iter().map(|lease| (lease.ip, lease)).collect(),
-        ))
+        on.retain(|address| self.managed.contains(&address.ip));
+        Ok((on, self.latch.leases().map_err(io::Error::other)?))
+    }
+
+    /// What is wanted and open now.
+    fn held_now(&self) -> impl Iterator<Item = (&IpAddr, &Wanted)> {
+        let open = self.latch.all_open();
+        let wanted = self.wanted.iter();
+        wanted.filter(move |(ip, _)| open.contains(ip))
     }
 
     fn take_off(&self, ip: IpAddr) -> io::Result<()> {
@@ -517,130 +453,6 @@ impl Netlink {
         on.into_iter()
             .filter(|address| address.ip == ip)
             .try_for_each(|address| self.addresses.remove(address))
-    }
-
-    /// The lease ended at the gate: off with the address, until a lease that lives.
-    fn lapse(&mut self, ip: IpAddr, incidents: &mut Vec<Incident>) {
-        if let Some(wanted) = self.wanted.get_mut(&ip) {
-            wanted.off = true;
-        }
-        incidents.push(Incident::Lapsed { ip });
-        if let Err(error) = self.take_off(ip) {
-            incidents.push(failed(error));
-        }
-    }
-
-    fn mend_gate(&mut self, incidents: &mut Vec<Incident>) -> io::Result<()> {
-        let news = self.watch.look()?;
-        let Some(change) = self.change.or(news) else {
-            self.gate.follow_devices();
-            return Ok(());
-        };
-        // Until all is mended it stays to be mended.
-        self.change = Some(change);
-        // The gate first: taking addresses off waits for locks that others may hold.
-        let restored = self.gate.restore().map_err(io::Error::other);
-        if let Change::Foreign { .. } = change {
-            for wanted in self.wanted.values_mut() {
-                wanted.off = true;
-            }
-            let closed = self
-                .gate
-                .close_all()
-                .map_err(|(_, error)| io::Error::other(error));
-            let off = self.gate.managed().iter().map(|ip| self.take_off(*ip));
-            let off: Vec<io::Result<()>> = off.collect();
-            closed?;
-            off.into_iter().collect::<io::Result<()>>()?;
-        }
-        restored?;
-        if let Some(Change::Foreign { object }) = self.change.take() {
-            incidents.push(Incident::GateTouched { object });
-        }
-        Ok(())
-    }
-
-    fn remove_without_lease(&mut self, incidents: &mut Vec<Incident>) -> io::Result<()> {
-        let (on, leases) = self.look()?;
-        for address in on
-            .into_iter()
-            .filter(|address| !leases.contains_key(&address.ip))
-        {
-            self.addresses.remove(address)?;
-            let ip = address.ip;
-            match self.wanted.get_mut(&ip) {
-                Some(wanted) => {
-                    wanted.off = true;
-                    incidents.push(Incident::Lapsed { ip });
-                }
-                None => incidents.push(Incident::Removed { ip }),
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts back what somebody deleted while its lease lives, and keeps the lives of the rest.
-    fn put_back(&mut self, incidents: &mut Vec<Incident>) -> io::Result<()> {
-        let (mut on, leases) = self.look()?;
-        let now_us = boottime_us();
-        let refresh = now_us.saturating_sub(self.refreshed_us) >= REFRESH_US;
-        self.remove_twins(&mut on, incidents)?;
-        let mut wanted = std::mem::take(&mut self.wanted);
-        for (ip, wanted) in wanted.iter_mut().filter(|(_, wanted)| !wanted.off) {
-            let index = wanted.interface.index;
-            let there = on.iter().any(|a| a.ip == *ip && a.index == index);
-            if !leases.contains_key(ip) {
-                wanted.off = true;
-            } else if (!there || refresh) && now_us < self.deadline_us {
-                match self.put_on(wanted, &on) {
-                    Ok(address) if !there => {
-                        on.push(address);
-                        wanted.burst = Burst::starting(now_us);
-                        incidents.push(Incident::Restored { ip: *ip });
-                    }
-                    Ok(_) => {}
-                    // The interface may be gone or new: look for it by name, from the start.
-                    Err(error) => {
-                        wanted.off = true;
-                        incidents.push(failed(error));
-                    }
-                }
-            }
-        }
-        self.wanted = wanted;
-        if refresh {
-            self.refreshed_us = now_us;
-        }
-        Ok(())
-    }
-
-    /// Takes again what lost its lease or its gate, in the full order. What can't be taken any more is
-    /// given up, so that another host can serve it.
-    fn take_again(&mut self, incidents: &mut Vec<Incident>) {
-        let now_us = boottime_us();
-        if self.deadline_us < now_us + WORTH_US {
-            return;
-        }
-        let due = |wanted: &&Wanted| wanted.off && wanted.again_us <= now_us;
-        let off: Vec<Wanted> = self.wanted.values().filter(due).cloned().collect();
-        for wanted in off {
-            let (ip, epoch, mut keep) = (wanted.address.ip, wanted.epoch, wanted.clone());
-            match self.try_acquire(wanted.address, epoch) {
-                Ok(_) => incidents.push(Incident::Restored { ip }),
-                Err(AcquireFault::TooLate) => {
-                    keep.again_us = now_us + LATE_US;
-                    self.wanted.insert(ip, keep);
-                }
-                Err(fault) => {
-                    self.wanted.remove(&ip);
-                    incidents.push(Incident::Lost {
-                        ip,
-                        epoch,
-                        error: format!("cannot serve it any more: {fault}"),
-                    });
-                }
-            }
-        }
     }
 
     /// Ends connections of an address that is gone, a part now and the rest in the next rounds. Those that
@@ -659,10 +471,11 @@ impl Netlink {
     }
 
     fn announce_due(&mut self) {
+        let open = self.latch.all_open();
         let mut wanted = std::mem::take(&mut self.wanted);
         let now_us = boottime_us();
         for wanted in wanted.values_mut() {
-            if !wanted.off && wanted.burst.due_us() <= now_us {
+            if open.contains(&wanted.address.ip) && wanted.burst.due_us() <= now_us {
                 self.announce(wanted);
             }
         }
@@ -671,15 +484,10 @@ impl Netlink {
 
     fn announce(&self, wanted: &mut Wanted) {
         let ip = wanted.address.ip;
-        let now_us = boottime_us();
-        wanted.burst.sent(now_us);
-        if now_us >= self.deadline_us {
-            return;
-        }
+        wanted.burst.sent(boottime_us());
         // A frame that is lost is made good by the next one of the burst.
-        if let Err(error) = self.announcer.announce(&wanted.interface, ip) {
-            tracing::debug!(%ip, %error, "an announcement was not sent");
-        }
+        self.latch
+            .while_open(ip, || self.announcer.announce(&wanted.interface, ip));
     }
 }
 

@@ -4,7 +4,7 @@
 //! stays, its turn comes first, the signals that end other processes do not end it. Each is asked for
 //! and none is needed for safety: where the system says no, only more leases run out.
 //!
-//! Limits: Linux. Capabilities belong to a thread: drop them before the second thread starts.
+//! Limits: Linux. Capabilities belong to a thread: drop them before the second thread starts, or in each.
 
 use std::io;
 use std::os::unix::process::CommandExt;

@@ -48,6 +48,13 @@ pub enum GateError {
         /// The address.
         ip: IpAddr,
     },
+    /// Since it was ordered, or opened, the gate was shut: by a release, the end of a lease that was renewed too
+    /// late, another hand, sleep or the node's end.
+    #[error("the gate of {ip} was shut meanwhile")]
+    Shut {
+        /// The address.
+        ip: IpAddr,
+    },
     /// The address is not one that the gate guards, so that opening it would mean nothing.
     #[error("{ip} is not a managed address of this host")]
     NotManaged {

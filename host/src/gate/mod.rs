@@ -56,6 +56,8 @@ const MAX_TAG: usize = 24;
 #[derive(Debug)]
 pub struct KernelGate {
     socket: Socket,
+    /// Finds interfaces by name, and does nothing else.
+    finder: socket2::Socket,
     table: String,
     guarded: bool,
     managed: BTreeSet<IpAddr>,
@@ -103,8 +105,12 @@ impl KernelGate {
         }
         Self::probe()?;
         let socket = Socket::open(Some(NETFILTER), 0).map_err(no_gate("open a socket"))?;
+        let datagram = socket2::Type::DGRAM;
+        let finder = socket2::Socket::new(socket2::Domain::UNIX, datagram, None)
+            .map_err(no_gate("open a socket"))?;
         let mut gate = Self {
             socket,
+            finder,
             table: format!("{PREFIX}{tag}"),
             guarded: guard == Guard::Owned,
             managed: BTreeSet::new(),
@@ -179,7 +185,7 @@ impl KernelGate {
     }
 
     /// Lays the gate of what leaves the interfaces anew when one of them went, came, or came back as
-    /// another. To be called now and then: a system call for each interface.
+    /// another. To be called now and then: two system calls for each interface.
     pub fn follow_devices(&mut self) {
         if self.present() != self.egress {
             self.lay_egress();
@@ -282,7 +288,7 @@ impl KernelGate {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn remove(self) -> Result<(), GateError> {
+    pub fn remove(&self) -> Result<(), GateError> {
         for family in [Family::Inet, Family::Arp, Family::Netdev] {
             let mut t = self.transaction();
             t.delete_table(family);
@@ -352,10 +358,12 @@ impl KernelGate {
         }
     }
 
-    /// Those of the interfaces that are there, and their numbers.
+    /// Those of the interfaces that are there, and their numbers. Bound to first, which only looks: asked
+    /// for the number of one that is missing, the kernel starts `modprobe` each time, and waits for it.
     fn present(&self) -> BTreeMap<String, u32> {
         let number = |name: &String| {
-            let index = name_to_index(&self.socket, name).ok()?;
+            self.finder.bind_device(Some(name.as_bytes())).ok()?;
+            let index = name_to_index(&self.finder, name).ok()?;
             Some((name.clone(), index))
         };
         self.devices.iter().filter_map(number).collect()

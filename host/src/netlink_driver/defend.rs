@@ -5,7 +5,7 @@
 //! is read late. It is told and answered once in [`DEFEND_MS`], and never by giving way: the lease
 //! says whose the address is (RFC 5227, 2.4, case c).
 //!
-//! Runs within a tick and is bounded in it, so that no storm on the link delays a renewal.
+//! Runs within a tick and is bounded in it, so that no storm on the link delays an order.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,15 +21,15 @@ impl Netlink {
     pub(super) fn answer_claims(&mut self, incidents: &mut Vec<Incident>) {
         let now_us = boottime_us();
         if now_us >= self.heed_again_us {
-            let on = self.wanted.iter().filter(|(_, wanted)| !wanted.off);
-            let held = on.map(|(ip, wanted)| {
+            let held = self.held_now().map(|(ip, wanted)| {
                 (
                     *ip,
                     wanted.address.interface.clone(),
                     wanted.interface.index,
                 )
             });
-            if let Err(error) = self.claims.heed(held.collect()) {
+            let held = held.collect();
+            if let Err(error) = self.claims.heed(held) {
                 self.heed_again_us = now_us + AGAIN_US;
                 incidents.push(failed(format!("cannot listen for conflicts: {error}")));
             }
@@ -45,10 +45,10 @@ impl Netlink {
         };
         let mut known = None;
         for claim in claims {
-            if let Some(wanted) = self.is_foreign(&claim, now_us, &mut known) {
-                if let Err(error) = self.announcer.defend(&wanted.interface, claim.ip) {
-                    tracing::warn!(ip = %claim.ip, %error, "a claim was not answered");
-                }
+            if let Some(wanted) = self.is_foreign(&claim, &mut known) {
+                self.latch.while_open(claim.ip, || {
+                    self.announcer.defend(&wanted.interface, claim.ip)
+                });
                 incidents.push(Incident::Conflict {
                     ip: claim.ip,
                     mac: words(claim.mac),
@@ -64,14 +64,12 @@ impl Netlink {
     fn is_foreign(
         &self,
         claim: &Claim,
-        now_us: u64,
         known: &mut Option<(BTreeSet<Mac>, BTreeSet<IpAddr>)>,
     ) -> Option<&Wanted> {
         let wanted = self.wanted.get(&claim.ip)?;
-        let counts = !wanted.off
-            && wanted.interface.index == claim.index
+        let counts = wanted.interface.index == claim.index
             && wanted.interface.mac != Some(claim.mac)
-            && now_us < self.deadline_us
+            && self.latch.still_open(claim.ip).is_ok()
             && !self.defended_us.contains_key(&claim.ip);
         if !counts {
             return None;
@@ -90,11 +88,10 @@ impl Netlink {
     /// Sends the tickles that are due, of what is held now.
     pub(super) fn tickle_due(&mut self) {
         let now_us = boottime_us();
-        if now_us >= self.deadline_us {
+        if now_us >= self.latch.deadline_us() {
             return;
         }
-        let wanted = &self.wanted;
-        let holds = |ip: IpAddr| wanted.get(&ip).is_some_and(|wanted| !wanted.off);
-        self.tickler.send_due(now_us, holds);
+        let held: BTreeSet<IpAddr> = self.held_now().map(|(ip, _)| *ip).collect();
+        self.tickler.send_due(now_us, |ip| held.contains(&ip));
     }
 }

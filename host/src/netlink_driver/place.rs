@@ -32,7 +32,7 @@ impl Netlink {
             Some(there) => (there.prefix_len, Scope::Global),
             None => self.place(wanted, on)?,
         };
-        let left_us = self.deadline_us.saturating_sub(boottime_us());
+        let left_us = self.latch.deadline_us().saturating_sub(boottime_us());
         let address = OnInterface {
             ip,
             prefix_len,

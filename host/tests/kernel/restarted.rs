@@ -44,7 +44,7 @@ fn steady_holder() {
         driver.acquire_until(service(ip), EPOCH, tell()).unwrap();
     }
     loop {
-        driver.renew(tell());
+        driver.latch().renew(tell());
         driver.tick();
         std::thread::park_timeout(Duration::from_millis(20));
     }
@@ -196,7 +196,7 @@ fn machine_that_slept_is_silent_until_its_lease_is_known_to_live() {
     }
     let observer = Observer::start(&wire, &services());
     wait_until(after(30));
-    driver.woke(60_000);
+    driver.latch().woke(60_000);
     let shut = boottime_us();
     assert_eq!(driver.held(), []);
     wait_until(after(40));
@@ -205,7 +205,7 @@ fn machine_that_slept_is_silent_until_its_lease_is_known_to_live() {
     told.extend(services().map(|ip| Incident::Restored { ip }));
     assert_eq!(driver.tick(), told);
     assert_eq!(driver.held(), held(1));
-    driver.woke(1);
+    driver.latch().woke(1);
     wait_until(deadline);
     assert_eq!(driver.tick(), [Incident::Slept { ms: 1 }]);
     assert_eq!(driver.held(), [], "the lease is over");

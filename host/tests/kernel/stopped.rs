@@ -48,7 +48,7 @@ fn holder() {
             let _ = driver.acquire_until(service(ip), epoch, tell());
         }
         for _ in 0..5 {
-            driver.renew(tell());
+            driver.latch().renew(tell());
             driver.tick();
             std::thread::park_timeout(Duration::from_millis(2));
         }

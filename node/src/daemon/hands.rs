@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -117,8 +116,8 @@ impl Hands {
         }
     }
 
-    /// Performs one action, and reports it. False for a renewal that failed.
-    pub fn perform(&mut self, action: HostAction) -> bool {
+    /// Performs one action, and reports it.
+    pub fn perform(&mut self, action: HostAction) {
         match action {
             HostAction::Acquire {
                 address,
@@ -157,13 +156,11 @@ impl Hands {
                 tracing::info!(%address, %epoch, %group, "letting go");
                 self.tell_once_silent(address, HostEvent::Released { address, epoch });
             }
-            HostAction::Renew { deadline } => {
-                return self.tell_all(|driver| driver.renew(deadline.0));
-            }
+            // By the warden's other thread (`warden::keep`); without a gate nothing is renewed.
+            HostAction::Renew { .. } => {}
             HostAction::Tickle { address, clients } => self.tickle(address, &clients),
             HostAction::Manage { addresses } => self.guard(addresses),
         }
-        true
     }
 
     /// The driver's round, if it is due, and another try at what could not be let go. Says when the next is.
@@ -175,7 +172,7 @@ impl Hands {
         if now >= self.next_round {
             // Told once, when it was ordered.
             let _again = self.manage();
-            let _good = self.tell_all(|driver| driver.tick());
+            self.tick();
             self.look_for_clients(now);
             self.confirm();
             self.next_round = pace(self);
@@ -191,12 +188,10 @@ impl Hands {
         !self.unreleased.is_empty() || self.unmanaged.is_some()
     }
 
-    /// Tells what happened without an order, some of it to the control. False when the driver failed.
-    fn tell_all(&mut self, look: impl FnOnce(&mut dyn AddressDriver) -> Vec<Incident>) -> bool {
-        let mut good = true;
-        for incident in look(self.driver.as_mut()) {
+    /// Tells what happened without an order, some of it to the control.
+    fn tick(&mut self) {
+        for incident in self.driver.tick() {
             tell(&incident);
-            good &= !matches!(incident, Incident::Failed { .. });
             match incident {
                 Incident::Conflict { ip, mac, .. } => (self.report)(HostEvent::Contested {
                     address: ip,
@@ -214,7 +209,6 @@ impl Hands {
                 _ => {}
             }
         }
-        good
     }
 
     fn tickle(&mut self, address: IpAddr, clients: &[Client]) {
@@ -259,24 +253,9 @@ impl Hands {
         }
     }
 
-    /// Another hand changed something: the next round is due at once.
+    /// Something happened: the next round is due at once.
     pub fn alerted(&mut self) {
         self.next_round = Instant::default();
-    }
-
-    /// What tells so.
-    #[must_use]
-    pub fn alert(&self) -> Option<BorrowedFd<'_>> {
-        self.driver.alert()
-    }
-
-    /// Shuts the gate for every address at once. False when the kernel refuses.
-    pub fn shut(&mut self) -> bool {
-        let shut = self.driver.shut();
-        if let Err(error) = &shut {
-            tracing::error!(%error, "the gate is not shut; it ends with the lease");
-        }
-        shut.is_ok()
     }
 
     /// Lets go of everything. False when that could not be done.
@@ -300,9 +279,7 @@ impl Hands {
                 actions.recv_timeout(Duration::from_micros(left))
             };
             match next {
-                Ok(action) => {
-                    self.perform(action);
-                }
+                Ok(action) => self.perform(action),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.end();

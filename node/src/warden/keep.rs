@@ -1,20 +1,21 @@
 //! The warden's side: obeys its node, and when that has died says the last word.
 //!
-//! One thread, one loop: orders in, driver, reports out, and a round each tick. It never waits for its
-//! node, neither to write nor to log; a node that does not read is a dead one.
+//! Two threads. This one hears the node, renews, shuts and watches the gate; it never waits: not for its
+//! node, neither to write nor to log (a node that does not read is a dead one), and not for RTNL, the
+//! kernel's lock of all networks. That is the hands' lot (`orders`): they open the gate and change addresses.
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use control::{HostAction, Instant};
-use host::driver::{AddressDriver, TICK_MS};
+use host::driver::{AddressDriver, QUIET_MS};
 use host::gate::NoGate;
-use host::netlink_driver::{Netlink, Options};
+use host::netlink_driver::{Latch, Netlink, Options};
 use host::steady;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -22,13 +23,12 @@ use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::line::{Cut, Line, decode, encode};
+use super::orders::{self, Orders};
 use super::wire::{Begin, MAX_LINE, Order, Told};
 use super::word::Secret;
 use crate::clock;
 use crate::daemon::hands::Hands;
 
-/// Orders that wait here, at most; the rest waits in the socket.
-const WAITING: usize = 4_096;
 /// Longest sleep while the first order is awaited, in ms.
 const LOOK_MS: u64 = 1_000;
 /// Tries to shut the gate before the leases are left to run out.
@@ -44,7 +44,10 @@ pub fn run() -> ExitCode {
         eprintln!("rais: the warden is started by `rais node`, not by hand");
         return ExitCode::FAILURE;
     };
-    let line = Shared(Arc::new(Mutex::new(line)));
+    let Ok(line) = Shared::new(line) else {
+        eprintln!("rais: the warden cannot poll its node");
+        return ExitCode::FAILURE;
+    };
     tracing_subscriber::fmt()
         .with_writer(line.clone())
         .with_max_level(Level::INFO)
@@ -61,7 +64,7 @@ pub fn run() -> ExitCode {
 
 fn serve(line: &Shared) -> Result<(), Cut> {
     let begin = first_order(line)?;
-    steady_all();
+    granted("memory in place", steady::lock_memory());
     let drawn = Secret::draw().map_err(|error| (error.to_string(), false));
     let laid =
         lay(&begin.tag).map_err(|error| (error.to_string(), matches!(error, NoGate::InUse { .. })));
@@ -71,27 +74,56 @@ fn serve(line: &Shared) -> Result<(), Cut> {
             return line.tell(&Told::NoGate { reason, taken });
         }
     };
-    let vow = secret.vow();
-    let gate = driver.kernel_gate().describe();
-    let owned = driver.kernel_gate().is_owned();
-    line.tell(&Told::Ready { vow, gate })?;
-    let report = {
-        let line = line.clone();
-        move |event| {
-            // A line that is cut is seen by the loop.
-            let _cut = line.tell(&Told::Host(event));
+    let latch = driver.latch();
+    let (vow, gate) = (secret.vow(), latch.describe());
+    let hands = match hands(driver, &begin, line) {
+        Ok(hands) => hands,
+        Err(error) => {
+            let (reason, taken) = (format!("cannot start a thread: {error}"), false);
+            return line.tell(&Told::NoGate { reason, taken });
         }
     };
+    // Each thread for itself, and after the second was started: what it takes to go first is not inherited.
+    steady_thread();
+    line.tell(&Told::Ready { vow, gate })?;
     let mut keeper = Keeper {
-        hands: Hands::new(Box::new(driver), begin.interfaces.clone(), Box::new(report)),
+        latch,
+        hands,
         line: line.clone(),
-        owned,
         managed: Vec::new(),
         listeners: Vec::new(),
+        is_stuck: false,
     };
     let Cut = keeper.obey();
     keeper.end(&secret.word(begin.host, begin.boot));
     Ok(())
+}
+
+/// The thread that changes addresses.
+struct Working {
+    orders: Arc<Orders>,
+    thread: JoinHandle<bool>,
+}
+
+fn hands(driver: Netlink, begin: &Begin, line: &Shared) -> io::Result<Working> {
+    let line = line.clone();
+    let report = move |event| {
+        // A line that is cut is seen by the loop.
+        let _cut = line.tell(&Told::Host(event));
+    };
+    let latch = driver.latch();
+    let interfaces = begin.interfaces.clone();
+    let hands = Hands::new(Box::new(driver), interfaces, Box::new(report));
+    let orders = Arc::new(Orders::default());
+    let waiting = Arc::clone(&orders);
+    let thread = std::thread::Builder::new()
+        .name("hands".into())
+        .spawn(move || {
+            // It holds the latch now and then, for which the other thread waits.
+            steady_thread();
+            orders::obey(hands, &waiting, &latch)
+        })?;
+    Ok(Working { orders, thread })
 }
 
 /// Waits for as long as its node takes to open its store; the line closes when that dies.
@@ -108,22 +140,16 @@ fn first_order(line: &Shared) -> Result<Begin, Cut> {
 }
 
 /// What the system does not allow costs leases under load, never safety.
-fn steady_all() {
-    let asked = [
-        ("memory in place", steady::lock_memory()),
-        (
-            "its turn first",
-            steady::realtime().or_else(|_| steady::sooner()),
-        ),
-        (
-            "least privilege",
-            steady::keep_only(steady::capability::WARDEN),
-        ),
-    ];
-    for (what, result) in asked {
-        if let Err(error) = result {
-            tracing::warn!(%error, "the warden does without {what}");
-        }
+fn steady_thread() {
+    let turn = steady::realtime().or_else(|_| steady::sooner());
+    granted("its turn first", turn);
+    let kept = steady::keep_only(steady::capability::WARDEN);
+    granted("least privilege", kept);
+}
+
+fn granted(what: &str, result: io::Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "the warden does without {what}");
     }
 }
 
@@ -139,88 +165,104 @@ fn lay(tag: &str) -> Result<Netlink, NoGate> {
 }
 
 struct Keeper {
-    hands: Hands,
+    latch: Latch,
+    hands: Working,
     line: Shared,
-    /// Nobody else can change the gate.
-    owned: bool,
     managed: Vec<(std::net::IpAddr, u8, statemachine::GroupName)>,
     listeners: Vec<SocketAddr>,
+    /// The hands were found stuck when the last renewal came.
+    is_stuck: bool,
 }
 
 impl Keeper {
     /// Until the node is gone.
     fn obey(&mut self) -> Cut {
-        let mut orders = VecDeque::new();
         loop {
-            if let Err(cut) = self.take_in(&mut orders) {
+            if let Err(cut) = self.take_in().and_then(|()| self.line.flush()) {
                 return cut;
             }
-            if let Some(order) = orders.pop_front() {
-                self.perform(order);
+            // Whatever woke it: a look costs microseconds. What it cannot do it says with the news.
+            let _looked = self.latch.mend();
+            if self.latch.has_news() {
+                self.hands.orders.news();
             }
-            if let Err(cut) = self.line.flush() {
-                return cut;
-            }
-            let next = self.hands.round(clock::now());
-            if orders.is_empty() && self.line.wait(next, self.hands.alert()) {
-                self.hands.alerted();
-            }
+            let next = clock::now().plus_ms(QUIET_MS);
+            self.line.wait(next, Some(self.latch.alert()));
         }
     }
 
-    /// Takes in what the node has sent. A renewal waits for no other order: each of those may take
-    /// milliseconds, and a lease ends whatever stands before it.
-    fn take_in(&mut self, orders: &mut VecDeque<Order>) -> Result<(), Cut> {
-        while orders.len() < WAITING {
-            match self.line.receive()? {
-                Some(order @ Order::Act(HostAction::Renew { .. })) => self.perform(order),
-                Some(order) => orders.push_back(order),
-                None => return Ok(()),
+    fn take_in(&mut self) -> Result<(), Cut> {
+        while let Some(order) = self.line.receive()? {
+            match order {
+                Order::Act(HostAction::Renew { deadline }) => self.renew(deadline),
+                Order::Act(action) => {
+                    if let HostAction::Release { address, .. } = &action {
+                        // Silent from here on, whatever the hands wait for.
+                        self.latch.bar(*address);
+                    }
+                    self.pass_on(Order::Act(action))?;
+                }
+                Order::Manage { addresses, more } => {
+                    self.managed.extend(addresses);
+                    if !more {
+                        let addresses = std::mem::take(&mut self.managed);
+                        self.pass_on(Order::Act(HostAction::Manage { addresses }))?;
+                    }
+                }
+                Order::Interfaces(_) => self.pass_on(order)?,
+                Order::Listeners(listeners) => self.listeners = listeners,
+                Order::Begin(_) => tracing::error!("the node begins twice; please report this"),
             }
         }
         Ok(())
     }
 
-    fn perform(&mut self, order: Order) {
-        match order {
-            Order::Act(action) => {
-                let renewal = matches!(action, HostAction::Renew { .. });
-                if self.hands.perform(action) && renewal {
-                    // A line that is cut is seen by the loop.
-                    let _cut = self.line.tell(&Told::Renewed);
-                }
-            }
-            Order::Manage { addresses, more } => {
-                self.managed.extend(addresses);
-                if !more {
-                    let addresses = std::mem::take(&mut self.managed);
-                    let _done = self.hands.perform(HostAction::Manage { addresses });
-                }
-            }
-            Order::Listeners(listeners) => self.listeners = listeners,
-            Order::Interfaces(interfaces) => self.hands.place(interfaces),
-            Order::Begin(_) => tracing::error!("the node begins twice; please report this"),
+    /// An order that got lost would be worse than a warden that begins anew.
+    fn pass_on(&self, order: Order) -> Result<(), Cut> {
+        let passed = self.hands.orders.push(order, clock::now());
+        passed.inspect_err(|_| tracing::error!("too many orders wait for the hands: all is shut"))
+    }
+
+    /// A host that cannot change addresses can take none and let go of none for good, so it falls silent and
+    /// its node ends: others take over.
+    fn renew(&mut self, deadline: Instant) {
+        let is_stuck = self.hands.orders.are_stuck(clock::now());
+        if is_stuck && !self.is_stuck {
+            tracing::error!(
+                seconds = orders::STUCK_MS / 1000,
+                "an order for an address is not done, most likely since another program holds the kernel's RTNL lock: no lease is renewed any more"
+            );
+        }
+        self.is_stuck = is_stuck;
+        if !is_stuck && self.latch.renew(deadline.0) {
+            // A line that is cut is seen by the loop.
+            let _cut = self.line.tell(&Told::Renewed);
         }
     }
 
-    /// The node is dead: the gate first, then the word, then the rest. A gate that others can change says
-    /// nothing by being shut: there the addresses go before the word.
-    fn end(mut self, word: &[u8]) {
-        let shut = (0..SHUT_TRIES).any(|_| self.hands.shut());
-        let gone = !self.owned && self.hands.end();
-        let silent = shut && (self.owned || gone);
+    /// The node is dead: the gate first, then the word, then the rest. Nothing is opened after the gate was
+    /// shut, whatever the hands are at. A gate that others can change says nothing by being shut: there the
+    /// addresses go before the word.
+    fn end(self, word: &[u8]) {
+        let shut = (0..SHUT_TRIES).any(|_| self.latch.end());
+        let owned = self.latch.is_owned();
+        let Working { orders, thread } = self.hands;
+        orders.end();
+        let gone = |thread: JoinHandle<bool>| thread.join().unwrap_or(false);
+        let (silent, thread) = match owned {
+            true => (shut, Some(thread)),
+            false => (gone(thread) && shut, None),
+        };
         let speaker = Speaker::open();
         if silent {
             speaker.say(&self.listeners, word);
-        }
-        if self.owned {
-            self.hands.end();
         }
         for pause_ms in REPEATS_MS.into_iter().filter(|_| silent) {
             // The time between two datagrams is all that is wanted: there is no event.
             std::thread::park_timeout(Duration::from_millis(pause_ms));
             speaker.say(&self.listeners, word);
         }
+        thread.map(gone);
     }
 }
 
@@ -248,13 +290,23 @@ impl Speaker {
     }
 }
 
-/// The line, shared with the log.
+/// The line, shared with the log and the hands.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Line>>);
+struct Shared {
+    line: Arc<Mutex<Line>>,
+    /// Its socket, so that who polls for news keeps nobody from telling some.
+    socket: Arc<OwnedFd>,
+}
 
 impl Shared {
+    fn new(line: Line) -> io::Result<Self> {
+        let socket = Arc::new(line.as_fd().try_clone_to_owned()?);
+        let line = Arc::new(Mutex::new(line));
+        Ok(Self { line, socket })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Line> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn receive(&self) -> Result<Option<Order>, Cut> {
@@ -277,27 +329,23 @@ impl Shared {
         self.lock().flush()
     }
 
-    /// Until the node says something, or takes what waits for it, or `end`. True when `alert` is readable.
-    fn wait(&self, end: Instant, alert: Option<BorrowedFd<'_>>) -> bool {
-        let line = self.lock();
+    /// Until the node says something, or takes what waits for it, or `alert` is readable, or `end`.
+    fn wait(&self, end: Instant, alert: Option<BorrowedFd<'_>>) {
         let mut flags = PollFlags::IN;
-        if line.is_waiting() {
+        if self.lock().is_waiting() {
             flags |= PollFlags::OUT;
         }
-        let left_us = end.us_since(clock::now()).min(TICK_MS * 1000 * 50);
+        let left_us = end.us_since(clock::now()).min(LOOK_MS * 1000);
         let limit = Timespec {
             tv_sec: i64::try_from(left_us / 1_000_000).unwrap_or(0),
             tv_nsec: i64::try_from(left_us % 1_000_000 * 1000).unwrap_or(0),
         };
-        let mut ready = vec![PollFd::new(&*line, flags)];
+        let mut ready = vec![PollFd::new(&self.socket, flags)];
         ready.extend(alert.map(|alert| PollFd::from_borrowed_fd(alert, PollFlags::IN)));
         match poll(&mut ready, Some(&limit)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => eprintln!("rais: the warden cannot wait for its node: {error}"),
         }
-        ready
-            .get(1)
-            .is_some_and(|alert| !alert.revents().is_empty())
     }
 }
 
