@@ -242,13 +242,13 @@ fn waiting<R: Send + 'static>(
     (driver, result, boottime_us() - began)
 }
 
+/// The hands at an acquire.
+type Taking = JoinHandle<(Netlink, Result<Taken, DriverError>)>;
+
 /// Has the hands take `NEW`, until they have opened its gate and wait for the lock to put it on. Gives who
 /// holds that, and the deadline. Kernels want the lock to look for the interface, too, so it is passed on
 /// to another program while the hands are at that; when they are quicker it is tried again.
-fn stand_before_an_open_gate(
-    mut driver: Netlink,
-    latch: &Latch,
-) -> (Held, JoinHandle<(Netlink, Result<Taken, DriverError>)>, u64) {
+fn stand_before_an_open_gate(mut driver: Netlink, latch: &Latch) -> (Held, Taking, u64) {
     let new = ip(NEW);
     for _ in 0..TRIES {
         let (mut held, deadline) = (hold(20_000), after(1_500));

@@ -188,7 +188,7 @@ fn renewal_loses_no_packet() {
     );
     for service in services() {
         let (lost, asked) = unanswered(&seen, service, began..ended - 5_000);
-        assert!(lost.is_empty(), "{service} lost {} of {asked}", lost.len());
+        assert!(lost.is_empty(), "{service} lost {lost:?} of {asked}");
         assert!(asked > 500, "{asked}");
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use host::announce::{Mac, claim, probe_frame};
 use host::clock::{boottime_ns, boottime_us};
 use host::packet::{ALL, Listener, Sender};
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::netns::{CLIENT4, CLIENT6, Wire, ip};
@@ -42,6 +43,9 @@ pub struct Observer {
     prober: JoinHandle<Vec<(u16, u64)>>,
 }
 
+/// Room for what was heard, in bytes: a busy machine puts the listener off for longer than the 30 ms that
+/// the system's own would last, and what it drops would look unanswered.
+const BUFFER: usize = 16 * 1024 * 1024;
 /// Time between two rounds of questions.
 const ROUND: Duration = Duration::from_millis(1);
 
@@ -53,9 +57,11 @@ impl Observer {
             wire.at_client.mac.unwrap(),
             wire.at_host.mac.unwrap(),
         );
-        let (socket, sender) = wire
-            .client
-            .run(move || (Listener::open(index, ALL).unwrap(), Sender::open().unwrap()));
+        let (socket, sender) = wire.client.run(move || {
+            let listener = Listener::open(index, ALL).unwrap();
+            set_socket_recv_buffer_size_force(&listener, BUFFER).unwrap();
+            (listener, Sender::open().unwrap())
+        });
         let (ends, watched) = (Arc::clone(&stop), services.to_vec());
         let listener = std::thread::spawn(move || listen(&socket, &watched, mine, &ends));
         let (ends, asked) = (Arc::clone(&stop), services.to_vec());
