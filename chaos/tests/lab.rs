@@ -335,6 +335,14 @@ fn one_way_faults_keep_the_other_way_and_loss_is_by_chance() {
     cut.undo().unwrap();
     assert!(reaches(lab.host(2).unwrap(), one));
 
+    let side = vec![1];
+    let split = lab.inject(&Fault::Split { side, network }).unwrap();
+    assert!(!reaches_at_once(lab.host(2).unwrap(), one));
+    assert!(!reaches_at_once(lab.host(1).unwrap(), two));
+    assert!(reaches(lab.host(3).unwrap(), two) && reaches(lab.client(), one));
+    split.undo().unwrap();
+    assert!(reaches(lab.host(2).unwrap(), one));
+
     lab.host(1).unwrap().add_address(V4).unwrap();
     let loss = Fault::Loss {
         host: 1,

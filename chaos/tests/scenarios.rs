@@ -74,6 +74,13 @@ fn planned_work_costs_hand_overs_only() {
     pass(&["restarts", "upgrade", "drains"]);
 }
 
+/// Goal: without a quorum a group that asks for it is served, and two answer only where it is documented.
+/// Method: scenario 22.
+#[test]
+fn the_last_resort_doubles_nothing_but_what_nothing_joins() {
+    pass(&["last-resort"]);
+}
+
 /// Goal: the word of voters that were replaced counts nothing.
 /// Method: scenario 6, on eight hosts; long tier only.
 #[test]

@@ -238,6 +238,7 @@ mod tests {
                 what: what.to_owned(),
                 hosts: vec![1],
                 hides: false,
+                doubles: false,
                 began: at(2),
                 undone: at(4),
                 ended: at(8),

@@ -119,6 +119,13 @@ pub enum Fault {
         /// On which network.
         network: Network,
     },
+    /// Nothing passes between some hosts and the others on a network; clients reach all.
+    Split {
+        /// One side.
+        side: Vec<u8>,
+        /// On which network.
+        network: Network,
+    },
     /// Control traffic of all hosts on a network goes over a bad wire. Ends with its handle.
     Wire {
         /// On which network; one at a time.
@@ -228,6 +235,10 @@ impl fmt::Display for Fault {
                     on(network)
                 )
             }
+            Self::Split { side, network } => {
+                let side = names(side, " ");
+                write!(f, "{side} and the others apart on {}", on(network))
+            }
             Self::Full { host } => write!(f, "disk of h{host} full"),
             Self::Clock { host, by_s } => write!(f, "wall clock of h{host} off by {by_s} s"),
             Self::RaftLost { network } => write!(f, "Raft lost on {}", on(network)),
@@ -321,6 +332,7 @@ impl Lab {
             | Fault::Loss { .. }
             | Fault::ControlLost { .. }
             | Fault::Control { .. }
+            | Fault::Split { .. }
             | Fault::RaftLost { .. } => self.drop_frames(fault),
             Fault::Wire { network, wire } => self.wire_badly(*network, *wire).map(Undo::Unwire),
             Fault::Rtnl { ms } => self.hold_rtnl(*ms).map(Undo::LetGo),
@@ -371,6 +383,11 @@ impl Lab {
             }
             Fault::Control { from, to, .. } => {
                 for host in from.iter().chain(to) {
+                    self.host(*host)?;
+                }
+            }
+            Fault::Split { side, .. } => {
+                for host in side {
                     self.host(*host)?;
                 }
             }
@@ -466,6 +483,13 @@ impl Lab {
                     network,
                     control_rules(&way, if *datagrams { "udp" } else { "{ tcp, udp }" }),
                 )
+            }
+            Fault::Split { side, network } => {
+                let all = (1..).zip(&self.hosts).map(|(host, _)| host);
+                let other: Vec<u8> = all.filter(|host| !side.contains(host)).collect();
+                let (side, other) = (names(side, ", "), names(&other, ", "));
+                let way = |from, to| format!("iifname {{ {from} }} oifname {{ {to} }} drop\n");
+                (network, way(&side, &other) + &way(&other, &side))
             }
             Fault::Loss {
                 host,

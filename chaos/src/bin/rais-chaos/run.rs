@@ -189,9 +189,9 @@ fn tell(asked: &Asked, told: &Told) -> ExitCode {
             }
         }
     }
-    let (faults, audits, probes) = (told.struck.len(), told.audits, told.report.dual_probes());
+    let (faults, audits, twice) = (told.struck.len(), told.audits, told.answered_by_two());
     say(format_args!(
-        "{faults} faults, {audits} clean audits, {probes} probes answered by two hosts"
+        "{faults} faults, {audits} clean audits, {twice}"
     ));
     for one in &told.broken {
         eprintln!("broken: {one}");

@@ -4,6 +4,7 @@ mod cuts;
 mod local;
 mod lost;
 mod planned;
+mod resort;
 mod upgrade;
 
 pub(super) use cuts::{healed, loss, partitions, unheard_by_leader};
@@ -12,6 +13,7 @@ pub(super) use lost::{
     deaf_owner, killed, leader_in_fence, networks, stopped, voter_in_fence, voters_replaced,
 };
 pub(super) use planned::{drains, restarts, roll, upgrade};
+pub(super) use resort::last_resort;
 pub(super) use upgrade::upgraded;
 
 use super::{Drill, DrillError};
