@@ -42,18 +42,29 @@ fn holder() {
         writeln!(std::io::stdout(), "\ndeadline {deadline}").unwrap();
         deadline
     };
+    // As in the warden: one thread renews, the other takes and lets go.
+    let latch = driver.latch();
+    std::thread::spawn(move || {
+        loop {
+            latch.renew(tell());
+            latch.mend();
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    });
     for epoch in 1.. {
         for ip in services() {
             // Refused when a stop came in between: that is the point.
             let _ = driver.acquire_until(service(ip), epoch, tell());
         }
         for _ in 0..5 {
-            driver.latch().renew(tell());
             driver.tick();
             std::thread::park_timeout(Duration::from_millis(2));
         }
+        let latch = driver.latch();
         for ip in services() {
+            latch.bar(ip);
             driver.release(ip).unwrap();
+            latch.unbar(ip);
         }
     }
 }
