@@ -26,7 +26,7 @@ use host::driver::{
 };
 use host::gate::{GateError, Guard};
 use host::netlink_driver::{Latch, Netlink, Options};
-use netns::{DEVICE, SERVICE4, Wire, ip, services};
+use netns::{DEVICE, HOST4, SERVICE4, Wire, ip, services};
 use observer::{Observer, after, of, unanswered, wait_until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -37,6 +37,8 @@ const LEASE_MS: u64 = 270;
 /// Two more addresses, one to be taken and one to be let go.
 const NEW: &str = "10.9.0.102";
 const OLD: &str = "10.9.0.103";
+/// Frames that get lost together, in questions, one each ms.
+const BUSY: u16 = 20;
 /// After a shut nothing is heard, in µs: what was under way has arrived by then.
 const UNDER_WAY_US: u64 = 2_000;
 
@@ -173,7 +175,8 @@ fn leases_are_renewed_while_the_hands_wait() {
         let until = after(LEASE_MS);
         driver.acquire_until(service(ip), 1, until).unwrap();
     }
-    let observer = Observer::start(&wire, &all());
+    let own = ip(HOST4);
+    let observer = Observer::start(&wire, &[all(), vec![own]].concat());
     wait_until(after(100));
     let began = boottime_us();
 
@@ -215,11 +218,19 @@ fn leases_are_renewed_while_the_hands_wait() {
     let ended = boottime_us();
     wait_until(after(50));
     let seen = observer.stop();
-    for ip in services() {
-        let (lost, asked) = unanswered(&seen, ip, began..ended);
+    // On a machine that is too busy for so many frames the host's own address misses some, too.
+    let (busy, _) = unanswered(&seen, own, 0..u64::MAX);
+    let unexcused = |ip, span| {
+        let (mut lost, asked) = unanswered(&seen, ip, span);
+        lost.retain(|number| busy.iter().all(|n| n.abs_diff(*number) > BUSY));
         println!("{ip}: {} of {asked} unanswered", lost.len());
         assert!(lost.is_empty() && asked > 1_000, "{ip} lost {lost:?}");
+    };
+    for ip in services() {
+        unexcused(ip, began..ended);
     }
+    unexcused(ip(OLD), began..shut - UNDER_WAY_US);
+    assert!(busy.len() < 1_000, "the machine is too busy");
     let first = of(&seen.0, ip(NEW)).first().unwrap().at_us;
     assert!(
         first > ordered + 1_500_000,
@@ -228,8 +239,6 @@ fn leases_are_renewed_while_the_hands_wait() {
     let late = of(&seen.0, ip(OLD)).into_iter();
     let late = late.filter(|seen| seen.at_us > shut + UNDER_WAY_US);
     assert_eq!(late.count(), 0, "the release did not silence it at once");
-    let (lost, _) = unanswered(&seen, ip(OLD), began..shut - UNDER_WAY_US);
-    assert!(lost.is_empty(), "{lost:?}");
     assert_eq!(driver.held().len(), 3);
 }
 
