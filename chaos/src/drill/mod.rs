@@ -368,7 +368,9 @@ impl<'lab> Drill<'lab> {
     /// # Errors
     /// The observer failed.
     pub fn end(self, title: &str, mut broken: Vec<String>) -> Result<Told, DrillError> {
-        broken.extend(self.array.crashes());
+        let crashes = self.array.crashes().into_iter();
+        let told = |one: &String| broken.iter().any(|before| before.contains(one));
+        broken.extend(crashes.filter(|one| !told(one)).collect::<Vec<_>>());
         let report = self.observer.stop()?;
         broken.extend(complaints(&report, &self.struck));
         Ok(Told {

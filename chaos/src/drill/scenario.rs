@@ -162,7 +162,7 @@ pub const SCENARIOS: [Scenario; 21] = [
         number: 15,
         name: "netlink-held",
         fault: "another program holds nftables' lock for seconds, then RTNL for 5 s, also while an owner is stopped",
-        passes: "never two answers",
+        passes: "never two answers; no gap while RTNL is held but the stopped owner's",
         play: scenes::netlink_held,
         ..USUAL
     },

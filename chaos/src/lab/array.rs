@@ -331,7 +331,7 @@ impl<'lab> Array<'lab> {
     /// # Errors
     /// As for [`Lab::inject`].
     pub fn inject(&self, fault: &Fault) -> Result<Injected, LabError> {
-        self.ends.allow_fault(fault, self.spec.hosts);
+        self.ends.allow_fault(fault);
         self.lab.inject(fault)
     }
 

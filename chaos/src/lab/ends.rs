@@ -17,8 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Lines of a log that are shown of a daemon that crashed.
 const SHOWN: usize = 20;
-/// The reason is among so many last lines: the error and its remedy.
-const LAST: usize = 3;
+/// The reason is among so many last lines: the log's, the error and its remedy.
+const LAST: usize = 12;
 /// What a thread of Rust's says when it dies, also one whose process goes on.
 const PANICKED: &str = "panicked at";
 
@@ -29,8 +29,10 @@ pub(super) enum End {
     Killed,
     /// With success, after our SIGTERM.
     Asked,
-    /// Its warden is gone or hangs, so it can hold no address.
+    /// Its warden is gone, so it can hold no address.
     Warden,
+    /// Its warden makes no renewals: it is stopped, or not let work.
+    Hung,
     /// The warden of its predecessor still has the gate.
     Gate,
     /// Its disk failed it.
@@ -38,16 +40,13 @@ pub(super) enum End {
 }
 
 impl End {
-    /// Of a daemon that loses its warden, or its own life in a way that its warden may outlive.
-    const BY_KILL: [Self; 3] = [Self::Killed, Self::Warden, Self::Gate];
-    const BY_WARDEN: [Self; 2] = [Self::Warden, Self::Gate];
-
     /// Whether a daemon that ended with `status` and these last words ended so.
     fn is(self, status: ExitStatus, words: &str) -> bool {
         let reason: &[&str] = match self {
             Self::Killed => return status.signal() == Some(Signal::KILL.as_raw()),
             Self::Asked => return status.success(),
-            Self::Warden => &["the warden has ended", "the warden ended or did not answer"],
+            Self::Warden => &["the warden has ended"],
+            Self::Hung => &["the warden makes no renewals"],
             Self::Gate => &["another daemon holds the table"],
             Self::Disk => &["Raft has stopped", "No space left", "is the disk full"],
         };
@@ -68,15 +67,15 @@ impl Ends {
     /// SIGKILL of some of the daemon's family.
     pub(super) fn allow_kill(&self, host: u8, whom: Scope) {
         let ends: &[End] = match whom {
-            Scope::Children => &End::BY_WARDEN,
-            Scope::Alone | Scope::Family => &End::BY_KILL,
+            Scope::Children => &[End::Warden, End::Gate],
+            Scope::Alone | Scope::Family => &[End::Killed, End::Gate],
         };
         self.allow(host, ends);
     }
 
     /// SIGSTOP, or no time on a processor: a daemon and its warden that missed each other may part.
     pub(super) fn allow_stop(&self, host: u8) {
-        self.allow(host, &End::BY_WARDEN);
+        self.allow(host, &[End::Hung, End::Gate]);
     }
 
     /// SIGTERM.
@@ -84,8 +83,8 @@ impl Ends {
         self.allow(host, &[End::Asked]);
     }
 
-    /// What `fault` may do to the daemons of an array of `hosts`.
-    pub(super) fn allow_fault(&self, fault: &Fault, hosts: u8) {
+    /// What `fault` may do to daemons.
+    pub(super) fn allow_fault(&self, fault: &Fault) {
         match fault {
             Fault::Kill { process, scope } => {
                 let host = process.host();
@@ -99,8 +98,6 @@ impl Ends {
                     .for_each(|host| self.allow_stop(host));
             }
             Fault::Freeze { host } | Fault::Full { host } => self.allow(*host, &[End::Disk]),
-            // The kernel's lock is the machine's: no warden can work.
-            Fault::Rtnl { .. } => (1..=hosts).for_each(|host| self.allow_stop(host)),
             _ => {}
         }
     }

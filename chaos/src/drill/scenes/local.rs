@@ -187,12 +187,12 @@ fn rtnl_held(drill: &mut Drill<'_>, stops: bool) -> Done {
     let gaps = (1..=drill.array.hosts()).map(|host| drill.gap(host, struck.began));
     let gaps: Vec<Duration> = gaps.collect();
     let figure = format!("{words}: `ip link` elsewhere waited {waited:.1?}; gaps {gaps:.0?}");
-    drill.stop.say(format_args!("      {figure}"));
-    drill.figures.push(figure.clone());
+    drill.note(figure.clone());
     if waited < Duration::from_millis(HELD_MS / 2) {
         return broken(format!("the lock was not held: {figure}"));
     }
-    Ok(())
+    // Nobody can take over, and nobody else need notice.
+    drill.no_gap(beside(drill, &hosts), struck.began)
 }
 
 /// Transactions that hold nftables' own lock.

@@ -28,10 +28,10 @@ pub fn last_resort(drill: &mut Drill<'_>, _: bool) -> Done {
     })?;
     none_dual(drill, "hold", struck.began)?;
     policy(drill, "last_resort")?;
-    told_by_the_link(drill)?;
-    survivors(drill)?;
-    both_halves(drill)?;
-    policy(drill, "hold")
+    let done = told_by_the_link(drill).and_then(|()| survivors(drill));
+    let done = done.and_then(|()| both_halves(drill));
+    // Others play on this array after it.
+    done.and(policy(drill, "hold"))
 }
 
 /// Sets what the group does without a quorum.
@@ -136,9 +136,6 @@ fn survivors(drill: &mut Drill<'_>) -> Done {
         for host in &gone {
             at = drill.array.kill(*host, Scope::Family)?;
         }
-        drill
-            .stop
-            .pause(u64::try_from((LEASE * 2).as_millis()).unwrap_or(0));
         let by_one = |address: &IpAddr| {
             let mut left = left.iter();
             left.any(|host| drill.observer.wait(*address, &[*host], LOOK))
