@@ -293,6 +293,13 @@ impl Agent {
         self.held.values().any(live)
     }
 
+    /// True when the driver has nothing, and is busy with nothing.
+    #[must_use]
+    pub fn is_empty_handed(&self) -> bool {
+        let failed = |held: &Held| matches!(held.phase, HeldPhase::Failed { .. });
+        self.held.values().all(failed)
+    }
+
     /// True while the driver has the address, or is busy with it.
     #[must_use]
     pub fn holds(&self, address: IpAddr) -> bool {

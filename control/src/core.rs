@@ -76,6 +76,8 @@ pub struct Core {
     /// Whether any group asks for the last resort, and how far that has gone.
     resorts: bool,
     resort: Resort,
+    /// Others say that the array has forgotten this host.
+    forgotten: bool,
 }
 
 impl Core {
@@ -102,6 +104,7 @@ impl Core {
             settling: Settling::default(),
             resorts: Resort::is_asked(&state),
             resort: Resort::default(),
+            forgotten: false,
             state,
             raft: RaftStatus::default(),
             lease: Lease::default(),
@@ -275,6 +278,8 @@ impl Core {
         let gap = now.ms_since(self.last_step);
         let blames = mutated(Mutation::PausedLeaderFences);
         if gap > u64::from(self.state.timing.suspect_ms) / 2 && !blames {
+            let d = self.state.patience_ms();
+            self.resort.restart(self.last_step, now, d);
             self.view.restart(now);
             self.fences.clear();
         }
@@ -346,6 +351,10 @@ impl Core {
                     self.written.insert(entry.index, entry);
                 }
                 self.promises.log(mark);
+            }
+            Event::Forgotten => {
+                (self.forgotten, self.resorts) = (true, false);
+                self.resort = Resort::default();
             }
             Event::Proposed { id } => {
                 self.in_flight = self.in_flight.filter(|(current, _)| *current != id)
@@ -465,7 +474,7 @@ impl Core {
         self.written
             .retain(|index, _| *index > state.index || fenced.contains(index));
         self.clients.look(&state);
-        self.resorts = Resort::is_asked(&state);
+        self.resorts = Resort::is_asked(&state) && !self.forgotten;
         if !self.resorts {
             self.resort = Resort::default();
         }
@@ -576,6 +585,7 @@ impl Core {
             }
         }
         let lease = self.lease_deadline().filter(|deadline| *deadline > now);
+        let lease = self.resort.lawful(lease);
         let resort = self.resort.acts_by(lease);
         let unruly = resort.is_some() && lease.is_none();
         let (state, until) = resort.unwrap_or_else(|| (Arc::clone(&self.state), lease));
@@ -597,7 +607,8 @@ impl Core {
             boot: self.boot,
             state: &self.state,
             view: &self.view,
-            leased: self.leased,
+            lease: self.lease_deadline().filter(|deadline| *deadline > now),
+            empty_handed: self.agent.is_empty_handed(),
         };
         (scene, &mut self.resort)
     }

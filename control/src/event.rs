@@ -111,6 +111,8 @@ pub enum Event {
         /// Digest of the secret that came with it.
         vow: Vow,
     },
+    /// Another host of the array refuses this one, since the array has forgotten it.
+    Forgotten,
     /// A proposal was answered; what it did came before as `Applied`.
     Proposed {
         /// Which.

@@ -46,7 +46,10 @@ pub(crate) struct Scene<'a> {
     pub(crate) boot: Boot,
     pub(crate) state: &'a Arc<State>,
     pub(crate) view: &'a View,
-    pub(crate) leased: bool,
+    /// The end of this host's lease, if it is valid.
+    pub(crate) lease: Option<Instant>,
+    /// It has nothing on an interface.
+    pub(crate) empty_handed: bool,
 }
 
 /// A heartbeat of this host.
@@ -55,13 +58,6 @@ pub(crate) struct Beat {
     pub(crate) dice: u64,
     pub(crate) seq: u64,
     pub(crate) usable_ms: u64,
-}
-
-impl Scene<'_> {
-    fn another_is_leased(&self) -> bool {
-        let others = self.state.hosts.keys().filter(|id| **id != self.me);
-        others.into_iter().any(|id| self.view.is_well(*id))
-    }
 }
 
 /// See the module.
@@ -73,13 +69,19 @@ pub(crate) struct Resort {
     quorum_at: Option<Instant>,
     /// Since when it serves.
     served_at: Option<Instant>,
+    /// When each host was heard last, and whether it said that it has a lease: as it came, whatever the view
+    /// forgives after a pause of this host.
+    heard: BTreeMap<HostId, (Instant, bool)>,
+    /// When another was last seen to lead.
+    led_at: Option<Instant>,
     /// The acting leader's copy of the state.
     copy: Option<Arc<State>>,
     /// The newest orders of each host, and when they came.
     orders: BTreeMap<HostId, (Orders, Instant)>,
     /// What this host serves by orders.
     mine: BTreeMap<IpAddr, Epoch>,
-    /// The lease that it grants itself.
+    /// The lease that it grants itself. What the log gives waits until the real one reaches further: a gate
+    /// has one deadline for all.
     until: Instant,
     /// The state as this host acts by it, and what it was made of.
     acts_by: Option<(u64, bool, Arc<State>)>,
@@ -97,7 +99,8 @@ impl Resort {
         self.served_at.is_some()
     }
 
-    /// The state as this host is to act by it, and until when; none while the log alone decides.
+    /// The state as this host is to act by it, and until when; none while the log alone decides. `lease` is
+    /// one by which the log may be followed.
     pub(crate) fn acts_by(&self, lease: Option<Instant>) -> Option<(Arc<State>, Option<Instant>)> {
         let (_, _, state) = self.acts_by.as_ref().filter(|_| self.serves())?;
         Some((Arc::clone(state), lease.or(Some(self.until))))
@@ -108,6 +111,11 @@ impl Resort {
         Some(self.until).filter(|until| self.serves() && *until > now)
     }
 
+    /// The lease by which the log may be followed.
+    pub(crate) fn lawful(&self, lease: Option<Instant>) -> Option<Instant> {
+        lease.filter(|lease| *lease >= self.until)
+    }
+
     /// Whether that lease has just ended, and there is no other: this host was away, and lets go of all
     /// before it goes on.
     pub(crate) fn lapses(&mut self, now: Instant, leased: bool) -> bool {
@@ -116,6 +124,29 @@ impl Resort {
             self.until = Instant::default();
         }
         over && self.serves() && !leased
+    }
+
+    /// A new heartbeat of another host came.
+    pub(crate) fn beats(&mut self, from: HostId, leased: bool, now: Instant) {
+        self.heard.insert(from, (now, leased));
+    }
+
+    /// This host was away from `since` to `now`: it was deaf then, and that others were silent says nothing.
+    pub(crate) fn restart(&mut self, since: Instant, now: Instant, d: u64) {
+        let away_us = now.us_since(since);
+        self.alone = self.alone.map(|(at, index)| (at.plus_us(away_us), index));
+        for heard in self.heard.values_mut() {
+            if since.ms_since(heard.0) < d {
+                *heard = (now, false);
+            }
+        }
+    }
+
+    fn hears(&self, scene: &Scene<'_>, id: HostId) -> bool {
+        let d = scene.state.patience_ms();
+        let came = self.heard.get(&id);
+        let lives = came.is_some_and(|(at, _)| scene.now.ms_since(*at) < d);
+        id == scene.me || lives && scene.view.gone(id).is_none()
     }
 
     /// Takes in what an acting leader says.
@@ -134,7 +165,10 @@ impl Resort {
     pub(crate) fn look(&mut self, scene: &Scene<'_>) {
         let (now, index) = (scene.now, scene.state.index);
         let (since, then) = *self.alone.get_or_insert((now, index));
-        let sign = scene.leased || index != then || scene.another_is_leased();
+        let d = scene.state.patience_ms();
+        let mut heard = self.heard.values();
+        let other = heard.any(|(at, leased)| *leased && now.ms_since(*at) < d);
+        let sign = scene.lease.is_some() || index != then || other;
         if sign && !self.serves() {
             self.alone = Some((now, index));
             return;
@@ -148,7 +182,8 @@ impl Resort {
         let due = |policy: &statemachine::Policy| {
             policy.quorum_loss == QuorumLoss::LastResort && silent_ms >= policy.last_resort_after_ms
         };
-        if groups.any(|group| due(&group.policy)) {
+        // What was held under a lease must be gone: its gate must not be opened by another.
+        if scene.empty_handed && groups.any(|group| due(&group.policy)) {
             self.served_at.get_or_insert(now);
         }
     }
@@ -159,23 +194,26 @@ impl Resort {
         let stands = |ip: &IpAddr| {
             scene.state.addresses.get(ip).is_some_and(|address| {
                 let served = address.state.host().filter(|holder| *holder != scene.me);
-                address.index <= then && !served.is_some_and(|holder| scene.view.is_well(holder))
+                let well = |holder| self.hears(scene, holder) && scene.view.is_well(holder);
+                address.index <= then && !served.is_some_and(well)
             })
         };
-        let before = self.mine.len();
-        self.mine.retain(|ip, _| stands(ip));
-        if self.mine.len() != before {
+        let gone: Vec<IpAddr> = self.mine.keys().copied().filter(|ip| !stands(ip)).collect();
+        for ip in gone {
+            self.mine.remove(&ip);
             self.acts_by = None;
         }
-        let bound = match scene.leased {
-            true => CLAIM_MS,
-            false => scene.state.patience_ms(),
+        let bound = match scene.lease {
+            Some(_) => CLAIM_MS,
+            None => scene.state.patience_ms(),
         };
         let me = scene.state.hosts.get(&scene.me);
         let late = scene.now.ms_since(quorum_at) >= bound;
         if late || self.mine.is_empty() || me.is_none_or(Host::is_down) {
             *self = Self {
                 alone: Some((scene.now, scene.state.index)),
+                heard: std::mem::take(&mut self.heard),
+                until: self.until,
                 ..Self::default()
             };
         } else {
@@ -192,22 +230,25 @@ impl Resort {
             return Vec::new();
         };
         let (now, d) = (scene.now, scene.state.patience_ms());
-        self.orders.retain(|id, (_, came)| {
-            let stand = now.ms_since(*came) < ORDERS_LAST_D * d;
-            stand && (*id == scene.me || scene.view.fresh(*id).is_some())
-        });
-        // A lower one that has not been at it for as long may begin to act; until then it is waited for.
-        let lower = |id: Option<&HostId>| id.is_some_and(|id| *id < scene.me);
-        let led = lower(self.orders.keys().next());
-        let heard = |id: &&HostId| scene.view.fresh(**id).is_some();
-        let may_be_led = lower(scene.state.hosts.keys().find(heard));
+        self.orders
+            .retain(|_, (_, came)| now.ms_since(*came) < ORDERS_LAST_D * d);
+        let hosts = scene.state.hosts.keys().copied();
+        let heard: Vec<HostId> = hosts.filter(|id| self.hears(scene, *id)).collect();
+        let leads = |id: &&HostId| **id < scene.me && heard.contains(*id);
+        let led = self.orders.keys().any(|id| leads(&id));
+        if led {
+            self.led_at = Some(now);
+        }
+        // A lower one that has not been at it for as long may begin to lead; until then it is waited for.
+        let may_be_led = heard.first().is_some_and(|id| *id < scene.me);
+        let waited_from = self.led_at.map_or(served_at, |at| at.max(served_at));
         let mut told = Vec::new();
         if led {
             self.copy = None;
-        } else if !may_be_led || now.ms_since(served_at) >= d {
-            let copy = self.replan(scene, beat);
+        } else if !may_be_led || now.ms_since(waited_from) >= d {
+            let copy = self.replan(scene, beat, &heard);
             let silent_ms = now.ms_since(since);
-            for id in scene.state.hosts.keys().filter(heard) {
+            for id in &heard {
                 let orders = Orders {
                     boot: scene.boot,
                     seq: beat.seq,
@@ -220,7 +261,10 @@ impl Resort {
                 }
             }
         }
-        if let Some((orders, _)) = self.orders.values().next() {
+        // Those of the lowest that is heard; of one that has just fallen silent where there are no others.
+        let of_heard = self.orders.iter().find(|(id, _)| heard.contains(id));
+        let newest = of_heard.or(self.orders.iter().next());
+        if let Some((_, (orders, _))) = newest {
             self.until = now.plus_ms(beat.usable_ms);
             if orders.addresses != self.mine {
                 self.mine.clone_from(&orders.addresses);
@@ -232,13 +276,14 @@ impl Resort {
     }
 
     /// Plans on the copy.
-    fn replan(&mut self, scene: &Scene<'_>, beat: &Beat) -> Arc<State> {
-        let mut copy = self.copy.take().unwrap_or_else(|| adopted(scene));
+    fn replan(&mut self, scene: &Scene<'_>, beat: &Beat, heard: &[HostId]) -> Arc<State> {
+        let mut copy = self.copy.take().unwrap_or_else(|| adopted(scene, heard));
         let mut view = scene.view.clone();
         let mut first = Vec::new();
         let (index, membership) = (copy.index + 1, copy.membership.index);
         for host in Arc::make_mut(&mut copy).hosts.values_mut() {
-            match scene.view.fresh(host.id) {
+            let seen = scene.view.of(host.id).and_then(|seen| seen.last.as_ref());
+            match seen.filter(|_| heard.contains(&host.id)) {
                 Some(heartbeat) => {
                     stand(host, heartbeat);
                     let well = Heartbeat {
@@ -249,7 +294,10 @@ impl Resort {
                     };
                     view.suppose(host.id, well, scene.now);
                 }
-                None => first.extend(fall(host, index, membership)),
+                None => {
+                    view.forget(host.id);
+                    first.extend(fall(host, index, membership));
+                }
             }
         }
         let none = Default::default();
@@ -261,10 +309,10 @@ impl Resort {
         copy
     }
 
-    /// Makes the state that this host acts by: without a quorum it has what was ordered and nothing else; with
-    /// one what the log says, and its claims.
+    /// Makes the state that this host acts by: without a lease by which the log may be followed it has what
+    /// was ordered and nothing else; with one what the log says, and its claims.
     fn act(&mut self, scene: &Scene<'_>) {
-        let claims = self.quorum_at.is_some();
+        let claims = self.quorum_at.is_some() && self.lawful(scene.lease).is_some();
         let key = (scene.state.index, claims);
         if self
             .acts_by
@@ -296,15 +344,16 @@ impl Resort {
 
 /// The state with what hosts that are heard serve already, by orders of an earlier acting leader; of two,
 /// what the home serves, or the lower.
-fn adopted(scene: &Scene<'_>) -> Arc<State> {
+fn adopted(scene: &Scene<'_>, heard: &[HostId]) -> Arc<State> {
     let mut copy = State::clone(scene.state);
     for (ip, address) in &mut copy.addresses {
         let of = |id: &HostId| {
-            let held = scene.view.fresh(*id)?.report.of(*ip)?;
+            let seen = scene.view.of(*id)?.last.as_ref();
+            let held = seen?.report.of(*ip)?;
             let online = matches!(held.phase, HeldPhase::Online { .. });
             online.then_some((Some(*id) != address.preferred, *id, held.epoch))
         };
-        if let Some((_, host, epoch)) = scene.state.hosts.keys().filter_map(of).min() {
+        if let Some((_, host, epoch)) = heard.iter().filter_map(of).min() {
             address.state = AddressState::Online { host };
             address.epoch = epoch;
         }

@@ -49,9 +49,9 @@ const LATE_US: u64 = 100_000;
 /// What must be left of a lease for an address to be taken, in microseconds.
 const WORTH_US: u64 = 20_000;
 
-/// How long the link is asked whether somebody has an address: three questions, each with 20 times what
+/// How long the link is asked whether somebody has an address: three questions, each with ten times what
 /// an answer takes on a LAN.
-const PROBE: Duration = Duration::from_millis(60);
+const PROBE: Duration = Duration::from_millis(30);
 
 /// What can be chosen.
 #[derive(Clone, Copy, Debug)]

@@ -28,7 +28,10 @@ impl Core {
         let ack = promised.then(|| self.ack_of(&heartbeat));
         let known = self.view.fresh(from);
         let news = known.is_none_or(|known| !known.says_the_same(&heartbeat));
-        self.view.observe(from, heartbeat, now);
+        let leased = heartbeat.lease_ok;
+        if self.view.observe(from, heartbeat, now) && self.resorts {
+            self.resort.beats(from, leased, now);
+        }
         (ack, news)
     }
 
@@ -102,7 +105,7 @@ impl Core {
         let lease_ms = if self.asked { self.pace.lease_ms } else { 0 };
         self.lease.sent(self.seq, now, usable_ms(lease_ms));
         let heartbeat = self.heartbeat(now, lease_ms);
-        for to in self.listeners() {
+        for to in self.listeners(now) {
             if to != self.me {
                 out.push(Output::Send {
                     to,
@@ -148,10 +151,14 @@ impl Core {
 
     /// Who gets heartbeats: every voter of every active configuration, and in a small array the learners
     /// too. Their acknowledgements count once they vote, so a lease lives on while they are promoted.
-    fn listeners(&self) -> BTreeSet<HostId> {
+    fn listeners(&self, now: Instant) -> BTreeSet<HostId> {
         let mut listeners = self.raft.voters_all();
         if listeners.len() + self.raft.learners.len() <= HEARD_BY_ALL {
             listeners.extend(&self.raft.learners);
+        }
+        // Without a quorum any host may lead, and serve.
+        if self.resorts && !self.has_lease(now) {
+            listeners.extend(self.state.hosts.keys());
         }
         listeners
     }

@@ -44,7 +44,8 @@ impl Following {
                 _ = self.stop.wait_for(|stop| *stop) => return None,
             };
             match event {
-                Ok(event) if event.index <= past => {}
+                // What is not from the log may share an entry's index.
+                Ok(event) if event.index <= past && !event.is_local() => {}
                 Ok(event) => return Some(Ok(event)),
                 Err(RecvError::Closed) => return None,
                 Err(RecvError::Lagged(_)) => return Some(Err(Behind)),

@@ -1,21 +1,45 @@
 //! Raft's messages over the pool of connections, which exists only after Raft's store was opened.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use control::Event;
 use statemachine::HostId;
 
+use super::mailbox::{Letter, Mailbox};
 use crate::raft::{BoxFuture, Node, RaftTransport, RpcClass, TransportError};
-use crate::transport::{self, Kind, Peers, RaftClass};
+use crate::transport::{self, FORGOTTEN, Kind, Peers, RaftClass};
 
 /// Carries Raft's messages once the pool is there; before, nobody is reachable.
 #[derive(Default)]
-pub struct Carrier(OnceLock<Arc<Peers>>);
+pub struct Carrier {
+    peers: OnceLock<Arc<Peers>>,
+    /// Who is told, once, that the others have forgotten this host.
+    mailbox: Option<Mailbox>,
+    forgotten: AtomicBool,
+}
 
 impl Carrier {
+    /// Without a pool yet.
+    pub fn new(mailbox: Mailbox) -> Self {
+        Self {
+            mailbox: Some(mailbox),
+            ..Self::default()
+        }
+    }
+
+    fn look_for_refusal(&self, error: &transport::TransportError) {
+        if error.to_string().contains(FORGOTTEN) && !self.forgotten.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "the array has forgotten this host");
+            let told = self.mailbox.iter();
+            told.for_each(|mailbox| mailbox.post(Letter::Event(Event::Forgotten)));
+        }
+    }
+
     /// Hands over the pool. A second call changes nothing.
     pub fn connect(&self, peers: Arc<Peers>) {
-        let _already = self.0.set(peers);
+        let _already = self.peers.set(peers);
     }
 }
 
@@ -34,7 +58,7 @@ impl RaftTransport for Carrier {
             RpcClass::Snapshot => RaftClass::Snapshot,
         };
         Box::pin(async move {
-            let Some(peers) = self.0.get() else {
+            let Some(peers) = self.peers.get() else {
                 return Err(TransportError::Unreachable {
                     target,
                     reason: "this daemon is starting".into(),
@@ -43,12 +67,15 @@ impl RaftTransport for Carrier {
             let answer = peers
                 .call(HostId(target), Kind::Raft { class }, body, ttl)
                 .await;
-            answer.map_err(|error| translate(target, &error))
+            answer.map_err(|error| {
+                self.look_for_refusal(&error);
+                translate(target, &error)
+            })
         })
     }
 
     fn learn(&self, target: u64, node: &Node) {
-        if let Some(peers) = self.0.get() {
+        if let Some(peers) = self.peers.get() {
             peers.set_addresses(HostId(target), node.control.clone());
         }
     }

@@ -345,11 +345,11 @@ impl Hands {
         epoch: u64,
         deadline: Instant,
     ) -> Result<Took, Refused> {
-        if clock::now() >= deadline {
+        // With a gate the kernel watches the deadline, and it may have been renewed meanwhile.
+        if !self.gated && clock::now() >= deadline {
             return Err(Refused::TooLate { silent: true });
         }
         let taken = self.driver.acquire_until(address, epoch, deadline.0)?;
-        // With a gate the kernel watches the deadline, and it may have been renewed meanwhile.
         if !self.gated && clock::now() >= deadline {
             return Err(Refused::TooLate { silent: false });
         }

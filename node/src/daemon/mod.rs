@@ -63,7 +63,7 @@ use crate::config::{DEFAULT_ADMIN, Driver, HostConfig};
 use crate::pki::ArrayIdentity;
 use crate::raft::{Compaction, ProposeError, Raft, RaftOptions, RaftTiming, RaftView, Step};
 use crate::transport::{
-    HandlerError, Peers, Server, ServerLimits, Sessions, Timing, write_control_addresses,
+    FORGOTTEN, HandlerError, Peers, Server, ServerLimits, Sessions, Timing, write_control_addresses,
 };
 use crate::traps::Traps;
 use crate::warden::child::{NoWarden, Warden};
@@ -198,9 +198,9 @@ impl Daemon {
         if !self.raft.view().borrow().nodes.contains_key(&from.0) {
             self.server.close_host(from);
         }
-        Err(HandlerError::Denied(
-            "this host was forgotten; let it join again with an empty data directory".into(),
-        ))
+        Err(HandlerError::Denied(format!(
+            "{FORGOTTEN}; let it join again with an empty data directory"
+        )))
     }
 
     /// Follows where the hosts are, and who was forgotten.
@@ -331,7 +331,7 @@ async fn start(config: HostConfig) -> Result<Running, DaemonError> {
     let (mut pulse, waker) = Pulse::new().map_err(DaemonError::Thread)?;
     let (mailbox, inbox) = mailbox::mailbox(waker);
     let journal = Arc::new(Journal::new());
-    let carrier = Arc::new(Carrier::default());
+    let carrier = Arc::new(Carrier::new(mailbox.clone()));
     let shelf = Arc::new(Shelf::new(identity.host(), follow::primary(&config)?));
     let monitor = watch_services(identity.host(), runner, &mailbox)?;
     let told = (&mailbox, &monitor, &shelf, &journal);

@@ -9,6 +9,8 @@ use super::Kind;
 
 /// Longest message of a refusal on the wire, bytes; longer ones are cut.
 const MAX_MESSAGE: usize = 4096;
+/// How a host is told that the array has forgotten it; part of what others answer.
+pub const FORGOTTEN: &str = "this host was forgotten";
 
 /// Why a handler did not answer a request. Travels to the caller with its message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -35,7 +35,7 @@ pub use client::{
     CONTROL_ADDRESS_FILE, Client, ClientError, FrameStream, JoinReply, join_call,
     read_control_addresses, write_control_addresses,
 };
-pub use error::{HandlerError, TransportError};
+pub use error::{FORGOTTEN, HandlerError, TransportError};
 pub use kind::{Caller, Kind, RaftClass};
 pub use pool::{PeerStatus, Peers, Timing};
 pub use seal::{

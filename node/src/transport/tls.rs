@@ -23,7 +23,7 @@ use rustls::{
 };
 use statemachine::{ArrayId, HostId};
 
-use super::TransportError;
+use super::{FORGOTTEN, TransportError};
 use crate::pki::{ArrayIdentity, CertificateName, DNS_NAME, Fingerprint};
 
 /// Name of the protocol in the TLS handshake, so that no other service is taken for rais.
@@ -200,7 +200,9 @@ pub(super) fn explain(error: &io::Error) -> String {
             }
             AlertDescription::AccessDenied => "it refuses our certificate: not a host of its array",
             AlertDescription::CertificateRevoked => {
-                "it refuses our certificate: this host was forgotten; stop this daemon, and join anew with an empty data dir"
+                return format!(
+                    "it refuses our certificate: {FORGOTTEN}; stop this daemon, and join anew with an empty data dir"
+                );
             }
             AlertDescription::CertificateExpired => {
                 "it refuses our certificate: not valid by its clock; compare the clocks, and see `rais cert show`"

@@ -47,13 +47,14 @@ impl Target {
     }
 
     /// Whether it is told of an event: of its groups' own, and of what concerns no group. A manager knows
-    /// only what the MIB has.
+    /// only what the MIB has; nobody is told what only one host knows.
     pub fn wants(&self, event: &EventRecord, groups: &[String]) -> bool {
         let known = match self {
             Self::Snmp(_) => mib::KINDS.contains(&event.kind.as_str()),
             Self::Webhook(_) => true,
         };
         known
+            && !event.is_local()
             && event
                 .group
                 .as_ref()
