@@ -26,7 +26,7 @@ use host::driver::{
 };
 use host::gate::{GateError, Guard};
 use host::netlink_driver::{Latch, Netlink, Options};
-use netns::{DEVICE, HOST4, SERVICE4, Wire, ip, services};
+use netns::{DEVICE, SERVICE4, Wire, ip, services};
 use observer::{Observer, after, of, unanswered, wait_until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -37,8 +37,6 @@ const LEASE_MS: u64 = 270;
 /// Two more addresses, one to be taken and one to be let go.
 const NEW: &str = "10.9.0.102";
 const OLD: &str = "10.9.0.103";
-/// Frames that get lost together, in questions, one each ms.
-const BUSY: u16 = 20;
 /// After a shut nothing is heard, in µs: what was under way has arrived by then.
 const UNDER_WAY_US: u64 = 2_000;
 
@@ -175,8 +173,7 @@ fn leases_are_renewed_while_the_hands_wait() {
         let until = after(LEASE_MS);
         driver.acquire_until(service(ip), 1, until).unwrap();
     }
-    let own = ip(HOST4);
-    let observer = Observer::start(&wire, &[all(), vec![own]].concat());
+    let observer = Observer::start(&wire, &all());
     wait_until(after(100));
     let began = boottime_us();
 
@@ -218,19 +215,15 @@ fn leases_are_renewed_while_the_hands_wait() {
     let ended = boottime_us();
     wait_until(after(50));
     let seen = observer.stop();
-    // On a machine that is too busy for so many frames the host's own address misses some, too.
-    let (busy, _) = unanswered(&seen, own, 0..u64::MAX);
-    let unexcused = |ip, span| {
-        let (mut lost, asked) = unanswered(&seen, ip, span);
-        lost.retain(|number| busy.iter().all(|n| n.abs_diff(*number) > BUSY));
+    let answers = |ip, span| {
+        let (lost, asked) = unanswered(&seen, ip, span);
         println!("{ip}: {} of {asked} unanswered", lost.len());
         assert!(lost.is_empty() && asked > 1_000, "{ip} lost {lost:?}");
     };
     for ip in services() {
-        unexcused(ip, began..ended);
+        answers(ip, began..ended);
     }
-    unexcused(ip(OLD), began..shut - UNDER_WAY_US);
-    assert!(busy.len() < 1_000, "the machine is too busy");
+    answers(ip(OLD), began..shut - UNDER_WAY_US);
     let first = of(&seen.0, ip(NEW)).first().unwrap().at_us;
     assert!(
         first > ordered + 1_500_000,

@@ -15,7 +15,7 @@ use host::packet::{ALL, Listener, Sender};
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::netns::{CLIENT4, CLIENT6, Wire, ip};
+use super::netns::{CLIENT4, CLIENT6, HOST4, Wire, ip};
 
 /// A frame from a service address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Observer {
 /// Room for what was heard, in bytes: a busy machine puts the listener off for longer than the 30 ms that
 /// the system's own would last, and what it drops would look unanswered.
 const BUFFER: usize = 16 * 1024 * 1024;
+/// Frames that get lost together, in questions.
+const TOGETHER: u16 = 20;
 /// Time between two rounds of questions.
 const ROUND: Duration = Duration::from_millis(1);
 
@@ -62,12 +64,13 @@ impl Observer {
             set_socket_recv_buffer_size_force(&listener, BUFFER).unwrap();
             (listener, Sender::open().unwrap())
         });
-        let (ends, watched) = (Arc::clone(&stop), services.to_vec());
+        let watched = [services, &[ip(HOST4)]].concat();
+        let (ends, asked) = (Arc::clone(&stop), watched.clone());
         let listener = std::thread::spawn(move || listen(&socket, &watched, mine, &ends));
-        let (ends, asked) = (Arc::clone(&stop), services.to_vec());
+        let ends_asking = Arc::clone(&stop);
         let prober = std::thread::spawn(move || {
             let (mut sent, mut number) = (Vec::new(), 0_u16);
-            while !ends.load(Ordering::Relaxed) {
+            while !ends_asking.load(Ordering::Relaxed) {
                 // A long watch asks more often than there are numbers.
                 number = number.wrapping_add(1);
                 sent.push((number, boottime_us()));
@@ -87,11 +90,21 @@ impl Observer {
         }
     }
 
-    /// Ends the asking. Gives what was seen, and when each echo request was sent.
+    /// Ends the asking. Gives what was seen, and when each echo request was sent, but for those around one
+    /// that the host's own address did not answer either: the machine is too busy for so many frames then.
     pub fn stop(self) -> (Vec<Seen>, Vec<(u16, u64)>) {
         self.stop.store(true, Ordering::Relaxed);
-        let sent = self.prober.join().unwrap();
-        (self.listener.join().unwrap(), sent)
+        let mut sent = self.prober.join().unwrap();
+        let all = self.listener.join().unwrap();
+        let (own, seen): (Vec<Seen>, _) = all.into_iter().partition(|seen| seen.ip == ip(HOST4));
+        let whole = (own, sent.clone());
+        let (busy, _) = unanswered(&whole, ip(HOST4), 0..u64::MAX);
+        let busy: BTreeSet<u16> = busy.into_iter().collect();
+        sent.retain(|(n, _)| {
+            let around = n.saturating_sub(TOGETHER)..=n.saturating_add(TOGETHER);
+            busy.range(around).next().is_none()
+        });
+        (seen, sent)
     }
 }
 
