@@ -13,9 +13,10 @@ mod observer;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -68,19 +69,20 @@ impl Drop for Held {
     }
 }
 
-fn program() -> std::path::PathBuf {
-    let dir = std::env::temp_dir().join(format!("rais-rtnl-{}", std::process::id()));
-    let (text, built) = (dir.join("rtnl.c"), dir.join("rtnl"));
-    if !built.exists() {
-        std::fs::create_dir_all(&dir).unwrap();
+/// Built once for each run of the tests.
+fn program() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (text, built) = (dir.join("rtnl.c"), dir.join("rtnl"));
         std::fs::write(&text, SOURCE).unwrap();
         let cc = Command::new("cc")
             .args(["-pthread", "-O2", "-o"])
             .args([&built, &text])
             .status();
         assert!(cc.unwrap().success());
-    }
-    built
+        built
+    })
 }
 
 /// Returns when the lock is held, for `ms` from then on.
