@@ -16,6 +16,7 @@ mod desk;
 mod error;
 mod follow;
 pub(crate) mod hands;
+mod heir;
 pub(crate) mod journal;
 mod mailbox;
 mod members;
@@ -261,7 +262,7 @@ pub async fn run(
     };
     // Also for a host whose warden has ended: a leader that has no control plans nothing.
     if !matches!(ended, Some(DaemonError::RaftStopped(_))) {
-        hand_over(&daemon).await;
+        heir::hand_over(&daemon).await;
     }
     tracing::info!("stopping");
     admin.iter().for_each(AdminServer::close);
@@ -292,28 +293,6 @@ async fn raft_stopped(daemon: &Daemon) -> String {
     let stopped = view.wait_for(|view| view.stopped.is_some()).await;
     let why = stopped.ok().and_then(|view| view.stopped.clone());
     why.unwrap_or_else(|| "it gave no reason".to_owned())
-}
-
-/// A leader that ends in order hands over first: the others need not wait for an election.
-async fn hand_over(daemon: &Daemon) {
-    let view = daemon.raft.view().borrow().clone();
-    let state = daemon.raft.state();
-    let up = |id: u64| {
-        state
-            .hosts
-            .get(&HostId(id))
-            .is_some_and(|host| host.is_up())
-    };
-    let able = |id: &u64| *id != view.id && view.is_voter(*id) && up(*id);
-    let best = view.matched.iter().filter(|(id, _)| able(id));
-    let Some((heir, _)) = best.max_by_key(|(_, matched)| **matched) else {
-        return;
-    };
-    if view.am_leader
-        && let Err(error) = daemon.raft.transfer_leader(*heir).await
-    {
-        tracing::info!(%error, "leadership was not handed over; the others elect");
-    }
 }
 
 /// A daemon that listens.
