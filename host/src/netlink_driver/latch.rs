@@ -130,8 +130,9 @@ impl Latch {
             }
             Err(error) => state.tell(failed(error)),
         }
-        // Our own change wakes whoever polls for others': taken off here, so that it does not.
-        state.mend() && good
+        // Our own change wakes whoever polls for others': taken off here, so that it does not. A gate that could
+        // not be laid again serves nothing: that is no renewal.
+        state.mend() && good && state.change.is_none()
     }
 
     /// Looks for what another hand did, shuts what is open if it did, and lays the gate again; tried again

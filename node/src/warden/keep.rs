@@ -33,6 +33,8 @@ use crate::daemon::hands::Hands;
 const LOOK_MS: u64 = 1_000;
 /// Tries to shut the gate before the leases are left to run out.
 const SHUT_TRIES: usize = 3;
+/// Between two looks at the gate while the hands end.
+const LOOK: Duration = Duration::from_millis(10);
 /// Pauses before the last word is said once more, in ms: a datagram may be lost.
 const REPEATS_MS: [u64; 3] = [4, 16, 60];
 
@@ -92,7 +94,6 @@ fn serve(line: &Shared) -> Result<(), Cut> {
         line: line.clone(),
         managed: Vec::new(),
         listeners: Vec::new(),
-        is_stuck: false,
     };
     let Cut = keeper.obey();
     keeper.end(&secret.word(begin.host, begin.boot));
@@ -170,8 +171,6 @@ struct Keeper {
     line: Shared,
     managed: Vec<(std::net::IpAddr, u8, statemachine::GroupName)>,
     listeners: Vec<SocketAddr>,
-    /// The hands were found stuck when the last renewal came.
-    is_stuck: bool,
 }
 
 impl Keeper {
@@ -194,7 +193,7 @@ impl Keeper {
     fn take_in(&mut self) -> Result<(), Cut> {
         while let Some(order) = self.line.receive()? {
             match order {
-                Order::Act(HostAction::Renew { deadline }) => self.renew(deadline),
+                Order::Act(HostAction::Renew { deadline }) => self.renew(deadline)?,
                 Order::Act(action) => {
                     if let HostAction::Release { address, .. } = &action {
                         // Silent from here on, whatever the hands wait for.
@@ -223,21 +222,26 @@ impl Keeper {
         passed.inspect_err(|_| tracing::error!("too many orders wait for the hands: all is shut"))
     }
 
-    /// A host that cannot change addresses can take none and let go of none for good, so it falls silent and
-    /// its node ends: others take over.
-    fn renew(&mut self, deadline: Instant) {
-        let is_stuck = self.hands.orders.are_stuck(clock::now());
-        if is_stuck && !self.is_stuck {
+    /// A host that cannot change addresses can take none and let go of none for good, so the warden ends as
+    /// if its node had: all is shut, and others are told so.
+    fn renew(&mut self, deadline: Instant) -> Result<(), Cut> {
+        let Working { orders, thread } = &self.hands;
+        if thread.is_finished() {
+            tracing::error!("the thread that changes addresses has ended; please report this");
+            return Err(Cut);
+        }
+        if orders.are_stuck(clock::now()) {
             tracing::error!(
                 seconds = orders::STUCK_MS / 1000,
-                "an order for an address is not done, most likely since another program holds the kernel's RTNL lock: no lease is renewed any more"
+                "an order for an address is not done, most likely since another program holds the kernel's RTNL lock: all is shut"
             );
+            return Err(Cut);
         }
-        self.is_stuck = is_stuck;
-        if !is_stuck && self.latch.renew(deadline.0) {
+        if self.latch.renew(deadline.0) {
             // A line that is cut is seen by the loop.
             let _cut = self.line.tell(&Told::Renewed);
         }
+        Ok(())
     }
 
     /// The node is dead: the gate first, then the word, then the rest. Nothing is opened after the gate was
@@ -248,7 +252,14 @@ impl Keeper {
         let owned = self.latch.is_owned();
         let Working { orders, thread } = self.hands;
         orders.end();
-        let gone = |thread: JoinHandle<bool>| thread.join().unwrap_or(false);
+        // While the hands wait for another program the addresses are still on, behind the gate alone.
+        let gone = |thread: JoinHandle<bool>| {
+            while !thread.is_finished() {
+                let _looked = self.latch.mend();
+                std::thread::park_timeout(LOOK);
+            }
+            thread.join().unwrap_or(false)
+        };
         let (silent, thread) = match owned {
             true => (shut, Some(thread)),
             false => (gone(thread) && shut, None),
