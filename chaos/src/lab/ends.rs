@@ -17,8 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Lines of a log that are shown of a daemon that crashed.
 const SHOWN: usize = 20;
-/// The reason is among so many last lines: the log's, the error and its remedy.
-const LAST: usize = 12;
+/// The reason is among so many last lines: a leader without a warden hands over before it ends.
+const LAST: usize = 40;
 /// What a thread of Rust's says when it dies, also one whose process goes on.
 const PANICKED: &str = "panicked at";
 

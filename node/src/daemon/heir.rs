@@ -11,8 +11,9 @@ use crate::raft::RaftView;
 /// An heir may be so many entries behind the newest follower.
 const HEIR_BEHIND: u64 = 16;
 
-/// A leader that ends in order hands over first: the others need not wait for an election.
-pub(super) async fn hand_over(daemon: &Daemon) {
+/// A leader that ends in order hands over first: the others need not wait for an election. One that `serves`
+/// goes on to until its heir plans.
+pub(super) async fn hand_over(daemon: &Daemon, serves: bool) {
     let view = daemon.raft.view().borrow().clone();
     let state = daemon.raft.state();
     let up = |id: u64| state.hosts.get(&HostId(id)).filter(|host| host.is_up());
@@ -37,6 +38,9 @@ pub(super) async fn hand_over(daemon: &Daemon) {
             return tracing::info!(%error, "leadership was not handed over; the others elect");
         }
         Err(_) => return tracing::info!("the heir does not answer; the others elect"),
+    }
+    if !serves {
+        return;
     }
     // Nobody takes what is let go here before it plans, which begins with an entry of its own.
     let mut now = daemon.raft.view();

@@ -262,7 +262,7 @@ pub async fn run(
     };
     // Also for a host whose warden has ended: a leader that has no control plans nothing.
     if !matches!(ended, Some(DaemonError::RaftStopped(_))) {
-        heir::hand_over(&daemon).await;
+        heir::hand_over(&daemon, ended.is_none()).await;
     }
     tracing::info!("stopping");
     admin.iter().for_each(AdminServer::close);
