@@ -354,7 +354,7 @@ impl Core {
             }
             Event::Forgotten => {
                 (self.forgotten, self.resorts) = (true, false);
-                self.resort = Resort::default();
+                self.resort.end();
             }
             Event::Proposed { id } => {
                 self.in_flight = self.in_flight.filter(|(current, _)| *current != id)
@@ -476,7 +476,7 @@ impl Core {
         self.clients.look(&state);
         self.resorts = Resort::is_asked(&state) && !self.forgotten;
         if !self.resorts {
-            self.resort = Resort::default();
+            self.resort.end();
         }
         self.state = state;
     }

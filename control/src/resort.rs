@@ -1,10 +1,10 @@
 //! Without a quorum, for groups that ask for it: `quorum_loss = "last_resort"` (failover.md, "When the
 //! quorum is gone"). Outside the promise: hosts that do not hear each other may serve one address.
 //!
-//! Of the hosts that hear each other the lowest id that is at it acts as leader. It plans by the rules of the leader, on a
-//! copy of the state in which whom it does not hear is down and whom it hears has a lease, and says with
-//! each heartbeat who is to serve what. Each grants itself a lease from heartbeat to heartbeat, so one that
-//! is stopped falls silent. Nothing goes into the log.
+//! Of the hosts that hear each other the lowest id that is at it acts as leader. It plans by the leader's
+//! rules, on a copy of the state in which whom it does not hear is down and whom it hears has a lease, and
+//! says with each heartbeat who is to serve what. Each grants itself a lease from heartbeat to heartbeat, so
+//! one that is stopped falls silent. Nothing goes into the log.
 //!
 //! It ends with any sign of a quorum. What was taken is then a claim: it stays until the log says whose the
 //! address is, for [`CLAIM_MS`] at most, and goes at once from a host that gets no lease within D.
@@ -124,6 +124,14 @@ impl Resort {
             self.until = Instant::default();
         }
         over && self.serves() && !leased
+    }
+
+    /// No group asks for it any more, or this host must not.
+    pub(crate) fn end(&mut self) {
+        *self = Self {
+            until: self.until,
+            ..Self::default()
+        };
     }
 
     /// A new heartbeat of another host came.
