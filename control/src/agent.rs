@@ -204,9 +204,8 @@ impl Agent {
                 .held_by(me)
                 .any(|(held, a)| held == *ip && a.epoch == epoch)
         };
-        self.held.retain(|ip, held| {
-            !matches!(held.phase, HeldPhase::Failed { .. }) || stands(ip, held.epoch)
-        });
+        self.held
+            .retain(|ip, held| held.phase.is_held() || stands(ip, held.epoch));
         // While it is fenced it begins nothing: what it reports then is its last word (`Fences`).
         let up = state.hosts.get(&me).is_some_and(|host| host.is_up());
         for ((ip, epoch), deadline) in wanted {
@@ -296,15 +295,14 @@ impl Agent {
     /// True when the driver has nothing, and is busy with nothing.
     #[must_use]
     pub fn is_empty_handed(&self) -> bool {
-        let failed = |held: &Held| matches!(held.phase, HeldPhase::Failed { .. });
-        self.held.values().all(failed)
+        !self.held.values().any(|held| held.phase.is_held())
     }
 
     /// True while the driver has the address, or is busy with it.
     #[must_use]
     pub fn holds(&self, address: IpAddr) -> bool {
         let held = self.held.get(&address);
-        held.is_some_and(|held| !matches!(held.phase, HeldPhase::Failed { .. }))
+        held.is_some_and(|held| held.phase.is_held())
     }
 
     /// An acquire ended. Ignored when the address was told to go meanwhile.
@@ -355,9 +353,8 @@ impl Agent {
     /// A release ended: the address is off the interface. A failure that was told meanwhile stays told: the
     /// leader may give the address away on the strength of it, so it is not taken again.
     pub fn released(&mut self, address: IpAddr, epoch: Epoch) {
-        let failed = |held: &Held| matches!(held.phase, HeldPhase::Failed { .. });
         let held = self.held.get(&address);
-        if held.is_some_and(|held| held.epoch == epoch && !failed(held)) {
+        if held.is_some_and(|held| held.epoch == epoch && held.phase.is_held()) {
             self.held.remove(&address);
         }
     }

@@ -190,7 +190,7 @@ impl Core {
     }
 
     fn wake_after(&self, now: Instant) -> Instant {
-        let lease = self.lease_deadline().filter(|deadline| *deadline > now);
+        let lease = self.live_lease(now);
         let leads = self.raft.am_leader;
         let fences = self.fences.next_wake(now).filter(|_| leads);
         let silence = self.view.next_silence().filter(|_| leads);
@@ -584,8 +584,7 @@ impl Core {
                 out.push(Output::Perform(HostAction::Manage { addresses }));
             }
         }
-        let lease = self.lease_deadline().filter(|deadline| *deadline > now);
-        let lease = self.resort.lawful(lease);
+        let lease = self.resort.lawful(self.live_lease(now));
         let resort = self.resort.acts_by(lease);
         let unruly = resort.is_some() && lease.is_none();
         let (state, until) = resort.unwrap_or_else(|| (Arc::clone(&self.state), lease));
@@ -607,7 +606,7 @@ impl Core {
             boot: self.boot,
             state: &self.state,
             view: &self.view,
-            lease: self.lease_deadline().filter(|deadline| *deadline > now),
+            lease: self.live_lease(now),
             empty_handed: self.agent.is_empty_handed(),
         };
         (scene, &mut self.resort)

@@ -80,7 +80,7 @@ impl Round {
             **id != glance.me && glance.view.newest(**id) > before
         };
         let heard: BTreeSet<HostId> = voters.iter().filter(news).copied().collect();
-        let applied = |id: &HostId| glance.view.of(*id)?.last.as_ref().map(|last| last.applied);
+        let applied = |id: &HostId| glance.view.last(*id).map(|last| last.applied);
         let needs = heard.iter().filter_map(applied).max().unwrap_or(0);
         let mut reached = heard;
         reached.insert(glance.me);

@@ -10,12 +10,7 @@ use statemachine::{
     Mutation, State, mutated,
 };
 
-use crate::{Heartbeat, HeldPhase, HeldReport, View};
-
-/// True when the host has (or may have) the address on an interface.
-pub(crate) fn is_held(report: &HeldReport) -> bool {
-    !matches!(report.phase, HeldPhase::Failed { .. })
-}
+use crate::{Heartbeat, HeldPhase, View};
 
 /// A new incarnation for a host that is heard and holds nothing (lease.md, step 10).
 pub(crate) fn host_up(host: &Host, view: &View) -> Option<Command> {
@@ -149,7 +144,11 @@ pub(crate) fn of_address(
         (AddressState::Releasing { .. }, Some(HeldPhase::Failed { error })) => {
             released(Some(error.clone()))
         }
-        (AddressState::Releasing { .. }, None) if !report.is_some_and(is_held) => released(None),
+        (AddressState::Releasing { .. }, None)
+            if !report.is_some_and(|report| report.phase.is_held()) =>
+        {
+            released(None)
+        }
         _ => None,
     };
     command.map(Command::Address)

@@ -161,6 +161,14 @@ pub enum HeldPhase {
     Releasing,
 }
 
+impl HeldPhase {
+    /// True when the host has, or may have, the address on an interface.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !matches!(self, Self::Failed { .. })
+    }
+}
+
 /// One group, as a member sees itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupReport {
@@ -189,9 +197,7 @@ impl Report {
     /// True when the host has nothing on an interface.
     #[must_use]
     pub fn is_empty_handed(&self) -> bool {
-        self.held
-            .iter()
-            .all(|held| matches!(held.phase, HeldPhase::Failed { .. }))
+        self.held.iter().all(|held| !held.phase.is_held())
     }
 }
 

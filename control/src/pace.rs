@@ -55,7 +55,7 @@ impl Settling {
     /// is acknowledged again only when it has applied its `Up`, which comes after.
     pub(crate) fn step(&mut self, state: &State, view: &View, now: Instant) -> Option<Command> {
         let all = state.hosts.values().all(|host| {
-            let heard = view.of(host.id).and_then(|seen| seen.last.as_ref());
+            let heard = view.last(host.id);
             let follows = heard.is_some_and(|heartbeat| {
                 heartbeat.boot >= host.boot && heartbeat.applied >= state.timing_index
             });

@@ -207,7 +207,7 @@ impl Able {
             claims: holder.is_none()
                 && view
                     .fresh(host)
-                    .is_some_and(|h| h.report.of(ip).is_some_and(crate::facts::is_held)),
+                    .is_some_and(|h| h.report.of(ip).is_some_and(|one| one.phase.is_held())),
             held: state.held_by(host).filter(|(held, _)| *held != ip).count(),
             utilization: group.map_or(0, |group| view.utilization(host, group, scale)),
             here: holder == Some(host),

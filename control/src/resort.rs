@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use statemachine::{
-    AddressState, Boot, Command, Epoch, Host, HostCommand, HostId, HostState, LogTime, QuorumLoss,
-    State,
+    AddressState, Boot, Command, Epoch, Host, HostCommand, HostId, HostState, LogTime, Policy,
+    QuorumLoss, State,
 };
 
 use crate::{Heartbeat, HeldPhase, Instant, View, plan};
@@ -187,11 +187,8 @@ impl Resort {
         }
         let silent_ms = now.ms_since(since);
         let mut groups = scene.state.groups.values();
-        let due = |policy: &statemachine::Policy| {
-            policy.quorum_loss == QuorumLoss::LastResort && silent_ms >= policy.last_resort_after_ms
-        };
         // What was held under a lease must be gone: its gate must not be opened by another.
-        if scene.empty_handed && groups.any(|group| due(&group.policy)) {
+        if scene.empty_handed && groups.any(|group| is_due(&group.policy, silent_ms)) {
             self.served_at.get_or_insert(now);
         }
     }
@@ -290,8 +287,8 @@ impl Resort {
         let mut first = Vec::new();
         let (index, membership) = (copy.index + 1, copy.membership.index);
         for host in Arc::make_mut(&mut copy).hosts.values_mut() {
-            let seen = scene.view.of(host.id).and_then(|seen| seen.last.as_ref());
-            match seen.filter(|_| heard.contains(&host.id)) {
+            let last = scene.view.last(host.id);
+            match last.filter(|_| heard.contains(&host.id)) {
                 Some(heartbeat) => {
                     stand(host, heartbeat);
                     let well = Heartbeat {
@@ -356,8 +353,7 @@ fn adopted(scene: &Scene<'_>, heard: &[HostId]) -> Arc<State> {
     let mut copy = State::clone(scene.state);
     for (ip, address) in &mut copy.addresses {
         let of = |id: &HostId| {
-            let seen = scene.view.of(*id)?.last.as_ref();
-            let held = seen?.report.of(*ip)?;
+            let held = scene.view.last(*id)?.report.of(*ip)?;
             let online = matches!(held.phase, HeldPhase::Online { .. });
             online.then_some((Some(*id) != address.preferred, *id, held.epoch))
         };
@@ -402,13 +398,16 @@ fn fall(host: &Host, index: u64, membership: u64) -> Vec<Command> {
     }
 }
 
+/// Whether a group's time has come, after so long without a sign of a quorum.
+fn is_due(policy: &Policy, silent_ms: u64) -> bool {
+    policy.quorum_loss == QuorumLoss::LastResort && silent_ms >= policy.last_resort_after_ms
+}
+
 /// What the copy gives to a host, of the groups whose time has come.
 fn ordered(copy: &State, id: HostId, silent_ms: u64) -> BTreeMap<IpAddr, Epoch> {
     let due = |group| {
-        let policy = copy.groups.get(group).map(|group| &group.policy);
-        policy.is_some_and(|policy| {
-            policy.quorum_loss == QuorumLoss::LastResort && silent_ms >= policy.last_resort_after_ms
-        })
+        let group = copy.groups.get(group);
+        group.is_some_and(|group| is_due(&group.policy, silent_ms))
     };
     let held = copy.held_by(id).filter(|(_, a)| due(&a.group));
     let stays = held.filter(|(_, a)| !matches!(a.state, AddressState::Releasing { .. }));

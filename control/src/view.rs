@@ -176,6 +176,12 @@ impl View {
         self.hosts.get(&host)
     }
 
+    /// Its last heartbeat, however long ago that came.
+    #[must_use]
+    pub fn last(&self, host: HostId) -> Option<&Heartbeat> {
+        self.hosts.get(&host)?.last.as_ref()
+    }
+
     /// Its last heartbeat, if it was heard within D and no last word came after it.
     #[must_use]
     pub fn fresh(&self, host: HostId) -> Option<&Heartbeat> {
@@ -187,7 +193,7 @@ impl View {
     /// The newest start and heartbeat that came from it.
     #[must_use]
     pub fn newest(&self, host: HostId) -> (Boot, u64) {
-        let last = self.hosts.get(&host).and_then(|seen| seen.last.as_ref());
+        let last = self.last(host);
         last.map_or_else(Default::default, |last| (last.boot, last.seq))
     }
 
@@ -259,7 +265,7 @@ impl View {
     /// What it reports of one of its groups.
     #[must_use]
     pub fn report(&self, host: HostId, group: &GroupName) -> Option<&GroupReport> {
-        let last = self.hosts.get(&host)?.last.as_ref()?;
+        let last = self.last(host)?;
         last.report
             .groups
             .iter()

@@ -163,8 +163,13 @@ impl Core {
         listeners
     }
 
+    /// The end of this host's lease, if that is not over.
+    pub(super) fn live_lease(&self, now: Instant) -> Option<Instant> {
+        self.lease_deadline().filter(|deadline| *deadline > now)
+    }
+
     pub(super) fn has_lease(&self, now: Instant) -> bool {
-        self.lease_deadline().is_some_and(|deadline| deadline > now)
+        self.live_lease(now).is_some()
     }
 
     pub(super) fn incarnation(&self) -> Option<Incarnation> {
@@ -187,7 +192,7 @@ impl Core {
 
     /// A lease that reaches further is told to the gate at once.
     pub(super) fn renew(&mut self, now: Instant, out: &mut Vec<Output>) {
-        let lease = self.lease_deadline().filter(|deadline| *deadline > now);
+        let lease = self.live_lease(now);
         let lease = lease.or_else(|| self.resort.until(now));
         if let Some(deadline) = lease.filter(|deadline| *deadline > self.renewed)
             && self.agent.serves()

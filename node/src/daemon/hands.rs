@@ -346,11 +346,13 @@ impl Hands {
         deadline: Instant,
     ) -> Result<Took, Refused> {
         // With a gate the kernel watches the deadline, and it may have been renewed meanwhile.
-        if !self.gated && clock::now() >= deadline {
+        let gated = self.gated;
+        let is_late = || !gated && clock::now() >= deadline;
+        if is_late() {
             return Err(Refused::TooLate { silent: true });
         }
         let taken = self.driver.acquire_until(address, epoch, deadline.0)?;
-        if !self.gated && clock::now() >= deadline {
+        if is_late() {
             return Err(Refused::TooLate { silent: false });
         }
         Ok(Took {
