@@ -53,21 +53,6 @@ const WORTH_US: u64 = 20_000;
 /// an answer takes on a LAN.
 const PROBE: Duration = Duration::from_millis(30);
 
-/// What can be chosen.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// What shields the gate.
-    pub guard: Guard,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            guard: Guard::Owned,
-        }
-    }
-}
-
 /// Holds service addresses on real interfaces, behind the gate.
 #[derive(Debug)]
 pub struct Netlink {
@@ -104,13 +89,13 @@ struct Wanted {
 
 impl Netlink {
     /// Lays or adopts the gate for the host with this `tag` (1 to 24 of a-z, 0-9 and `-`; the same
-    /// at each start), in the network namespace of the calling thread.
+    /// at each start), in the network namespace of the calling thread. `guard` is what shields it.
     ///
     /// # Errors
     /// Says why there can be no gate.
-    pub fn open(tag: &str, options: Options) -> Result<Self, NoGate> {
+    pub fn open(tag: &str, guard: Guard) -> Result<Self, NoGate> {
         let system = |action| move |source| NoGate::System { action, source };
-        let latch = Latch::open(tag, options.guard)?;
+        let latch = Latch::open(tag, guard)?;
         let addresses = Addresses::open().map_err(system("open the address socket"))?;
         let connections = Connections::open().map_err(system("open the connection socket"))?;
         let raw = |source: io::Error| match source.kind() {

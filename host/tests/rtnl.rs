@@ -26,7 +26,7 @@ use host::driver::{
     AcquireFault, AddressDriver as _, DriverError, Incident, ServiceAddress, Taken,
 };
 use host::gate::{GateError, Guard};
-use host::netlink_driver::{Latch, Netlink, Options};
+use host::netlink_driver::{Latch, Netlink};
 use netns::{DEVICE, SERVICE4, Wire, ip, services};
 use observer::{Observer, after, of, unanswered, wait_until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -122,9 +122,9 @@ fn all() -> Vec<IpAddr> {
     [&services()[..], &[ip(NEW), ip(OLD)]].concat()
 }
 
-fn driver(wire: &Wire, tag: &'static str, options: Options) -> Netlink {
+fn driver(wire: &Wire, tag: &'static str, guard: Guard) -> Netlink {
     wire.host.run(move || {
-        let mut driver = Netlink::open(tag, options).unwrap();
+        let mut driver = Netlink::open(tag, guard).unwrap();
         let managed: Vec<_> = all().into_iter().map(service).collect();
         driver.manage(&managed).unwrap();
         driver
@@ -168,7 +168,7 @@ fn leases_are_renewed_while_the_hands_wait() {
     let Some((_turn, wire)) = lay("leases_are_renewed_while_the_hands_wait") else {
         return;
     };
-    let mut driver = driver(&wire, "waits", Options::default());
+    let mut driver = driver(&wire, "waits", Guard::Owned);
     let latch = driver.latch();
     let _renewing = Renewing::start(latch.clone());
     for ip in [&services()[..], &[ip(OLD)]].concat() {
@@ -290,7 +290,7 @@ fn an_address_that_waited_too_long_never_serves() {
     let Some((_turn, wire)) = lay("an_address_that_waited_too_long_never_serves") else {
         return;
     };
-    let mut driver = driver(&wire, "late", Options::default());
+    let mut driver = driver(&wire, "late", Guard::Owned);
     let (latch, new) = (driver.latch(), ip(NEW));
     for case in ["deadline", "release", "end"] {
         let renewing = (case != "deadline").then(|| Renewing::start(latch.clone()));
@@ -330,9 +330,7 @@ fn a_touched_gate_is_shut_while_the_hands_wait() {
     let Some((_turn, wire)) = lay("a_touched_gate_is_shut_while_the_hands_wait") else {
         return;
     };
-    let guard = Guard::Watched;
-    let options = Options { guard };
-    let mut driver = driver(&wire, "touched", options);
+    let mut driver = driver(&wire, "touched", Guard::Watched);
     let latch = driver.latch();
     let renewing = Renewing::start(latch.clone());
     for ip in services() {

@@ -10,7 +10,7 @@ use host::driver::{
     AcquireFault, AddressDriver as _, DriverError, Held, Incident, ServiceAddress, TICK_MS, Taken,
 };
 use host::gate::Guard;
-use host::netlink_driver::{Netlink, Options};
+use host::netlink_driver::Netlink;
 
 use crate::netns::{DEVICE, SERVICE4, SERVICE6, Wire, ip, services};
 use crate::observer::{Kind, Observer, after, of, unanswered, wait_until};
@@ -30,8 +30,7 @@ pub fn service(ip: IpAddr) -> ServiceAddress {
 /// A driver in the host's namespace that manages the service addresses.
 pub fn driver(wire: &Wire, tag: &'static str, guard: Guard) -> Netlink {
     wire.host.run(move || {
-        let options = Options { guard };
-        let mut driver = Netlink::open(tag, options).unwrap();
+        let mut driver = Netlink::open(tag, guard).unwrap();
         driver.manage(&services().map(service)).unwrap();
         driver
     })
@@ -279,7 +278,7 @@ fn what_can_not_be_taken_is_refused_and_leaves_nothing() {
         return;
     };
     let mut driver = wire.host.run(|| {
-        let mut driver = Netlink::open("refuses", Options::default()).unwrap();
+        let mut driver = Netlink::open("refuses", Guard::Owned).unwrap();
         driver.manage(&services().map(service)).unwrap();
         driver
     });

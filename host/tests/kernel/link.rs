@@ -10,7 +10,7 @@ use host::claims::Claims;
 use host::clock::boottime_us;
 use host::driver::{AddressDriver as _, Incident, TICK_MS};
 use host::gate::Guard;
-use host::netlink_driver::{Netlink, Options};
+use host::netlink_driver::Netlink;
 use host::packet::{ALL, Listener, Sender};
 
 use crate::driver::{driver, keep, let_go, service, take};
@@ -390,7 +390,7 @@ fn probe_costs_its_patience_and_not_much_more() {
     };
     let median = |asks: bool| {
         wire.host.run(move || {
-            let mut driver = Netlink::open("patience", Options::default()).unwrap();
+            let mut driver = Netlink::open("patience", Guard::Owned).unwrap();
             driver.manage(&services().map(service)).unwrap();
             let mut took = Vec::new();
             for epoch in 1..=10 {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use host::driver::{AddressDriver as _, Incident, ServiceAddress};
 use host::gate::Guard;
-use host::netlink_driver::{Netlink, Options};
+use host::netlink_driver::Netlink;
 
 use crate::driver::{driver, keep, take};
 use crate::netns::{
@@ -129,7 +129,7 @@ fn lone(text: &str, prefix_len: u8) -> ServiceAddress {
 /// A driver that manages `addresses`, and holds them.
 fn holder(wire: &Wire, tag: &'static str, addresses: Vec<ServiceAddress>) -> Netlink {
     wire.host.run(move || {
-        let mut driver = Netlink::open(tag, Options::default()).unwrap();
+        let mut driver = Netlink::open(tag, Guard::Owned).unwrap();
         driver.manage(&addresses).unwrap();
         for address in addresses {
             driver.acquire_until(address, 1, after(5_000)).unwrap();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use host::clock::boottime_us;
 use host::driver::{AcquireFault, AddressDriver as _, Held, Incident};
 use host::gate::Guard;
-use host::netlink_driver::{Netlink, Options};
+use host::netlink_driver::Netlink;
 
 use crate::driver::{driver, held, keep, service, take};
 use crate::netns::{SERVICE4, Wire, ip, services};
@@ -33,7 +33,7 @@ fn steady_holder() {
     let Ok(tag) = std::env::var(CHILD) else {
         return;
     };
-    let mut driver = Netlink::open(&tag, Options::default()).unwrap();
+    let mut driver = Netlink::open(&tag, Guard::Owned).unwrap();
     driver.manage(&services().map(service)).unwrap();
     let tell = || {
         let deadline = after(LEASE_MS);

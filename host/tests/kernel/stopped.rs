@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use host::clock::boottime_us;
 use host::driver::AddressDriver as _;
-use host::netlink_driver::{Netlink, Options};
+use host::gate::Guard;
+use host::netlink_driver::Netlink;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::driver::service;
@@ -35,7 +36,7 @@ fn holder() {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(0);
     });
-    let mut driver = Netlink::open("stopped", Options::default()).unwrap();
+    let mut driver = Netlink::open("stopped", Guard::Owned).unwrap();
     driver.manage(&services().map(service)).unwrap();
     let tell = || {
         let deadline = after(LEASE_MS);

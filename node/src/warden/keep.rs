@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use control::{HostAction, Instant};
 use host::driver::{AddressDriver, QUIET_MS};
-use host::gate::NoGate;
-use host::netlink_driver::{Latch, Netlink, Options};
+use host::gate::{Guard, NoGate};
+use host::netlink_driver::{Latch, Netlink};
 use host::steady;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -157,7 +157,7 @@ fn granted(what: &str, result: io::Result<()>) {
 /// Lays the gate, whose earlier owner the node has awaited (`predecessor`), and removes what an earlier start left: this one says in its first heartbeat that it
 /// holds nothing (docs/adr/0012), so it must be so.
 fn lay(tag: &str) -> Result<Netlink, NoGate> {
-    let mut netlink = Netlink::open(tag, Options::default())?;
+    let mut netlink = Netlink::open(tag, Guard::Owned)?;
     netlink.release_all().map_err(|error| NoGate::System {
         action: "clear the addresses",
         source: io::Error::other(error),
