@@ -44,8 +44,7 @@ impl Following {
                 _ = self.stop.wait_for(|stop| *stop) => return None,
             };
             match event {
-                // What is not from the log may share an entry's index.
-                Ok(event) if event.index <= past && !event.is_local() => {}
+                Ok(event) if event.is_known_at(past) => {}
                 Ok(event) => return Some(Ok(event)),
                 Err(RecvError::Closed) => return None,
                 Err(RecvError::Lagged(_)) => return Some(Err(Behind)),

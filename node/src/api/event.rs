@@ -69,6 +69,11 @@ impl EventRecord {
         LAST_RESORT.contains(&self.kind.as_str())
     }
 
+    /// Whether who has read up to `index` has it already. What is not from the log may share an index.
+    pub fn is_known_at(&self, index: u64) -> bool {
+        self.index <= index && !self.is_local()
+    }
+
     /// The record of one effect of the entry at `index`; `wall_ms` is that entry's wall clock, `state`
     /// gives hosts their names, `phases` are what a failover's parts took.
     pub fn of(

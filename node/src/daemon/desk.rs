@@ -129,11 +129,8 @@ async fn follow(
             () = sender.closed() => return,
         };
         match event {
-            // Read from the ring already; what is not from the log may share an entry's index.
-            Ok(event)
-                if told.is_some_and(|told| event.index <= told)
-                    && since.is_some()
-                    && !event.is_local() => {}
+            // Read from the ring already.
+            Ok(event) if told.is_some_and(|told| event.is_known_at(told)) && since.is_some() => {}
             Ok(event) => {
                 if sender
                     .send(Ok(wire::encode(&Response::Event(event))))

@@ -43,7 +43,7 @@ pub(super) async fn hand_over(daemon: &Daemon, serves: bool) {
         return;
     }
     // Nobody takes what is let go here before it plans, which begins with an entry of its own.
-    let mut now = daemon.raft.view();
+    let mut changes = daemon.raft.view();
     let plans = |_: &RaftView| daemon.raft.state().leader.map(|(id, _)| id) == Some(heir.id);
-    let _late = timeout(patience, now.wait_for(plans)).await;
+    let _late = timeout(patience, changes.wait_for(plans)).await;
 }
